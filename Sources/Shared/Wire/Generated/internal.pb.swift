@@ -215,6 +215,8 @@ public nonisolated struct ServiceReply: Sendable {
   /// Clears the value of `failure`. Subsequent reads from it will return its default value.
   public mutating func clearFailure() {self._failure = nil}
 
+  public var broken: Bool = false
+
   public var unknownFields = SwiftProtobuf.UnknownStorage()
 
   public init() {}
@@ -2184,7 +2186,7 @@ nonisolated extension ServiceReplies: SwiftProtobuf.Message, SwiftProtobuf._Mess
 
 nonisolated extension ServiceReply: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
   public static let protoMessageName: String = _protobuf_package + ".ServiceReply"
-  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}body\0\u{1}failure\0")
+  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}body\0\u{1}failure\0\u{1}broken\0")
 
   public mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
     while let fieldNumber = try decoder.nextFieldNumber() {
@@ -2194,6 +2196,7 @@ nonisolated extension ServiceReply: SwiftProtobuf.Message, SwiftProtobuf._Messag
       switch fieldNumber {
       case 1: try { try decoder.decodeSingularBytesField(value: &self.body) }()
       case 2: try { try decoder.decodeSingularMessageField(value: &self._failure) }()
+      case 3: try { try decoder.decodeSingularBoolField(value: &self.broken) }()
       default: break
       }
     }
@@ -2210,12 +2213,16 @@ nonisolated extension ServiceReply: SwiftProtobuf.Message, SwiftProtobuf._Messag
     try { if let v = self._failure {
       try visitor.visitSingularMessageField(value: v, fieldNumber: 2)
     } }()
+    if self.broken != false {
+      try visitor.visitSingularBoolField(value: self.broken, fieldNumber: 3)
+    }
     try unknownFields.traverse(visitor: &visitor)
   }
 
   public static func ==(lhs: ServiceReply, rhs: ServiceReply) -> Bool {
     if lhs.body != rhs.body {return false}
     if lhs._failure != rhs._failure {return false}
+    if lhs.broken != rhs.broken {return false}
     if lhs.unknownFields != rhs.unknownFields {return false}
     return true
   }
