@@ -31,9 +31,10 @@ extension MsgWriterMachine {
     /// Moves `delivered` over the units at the front that are confirmed.
     mutating func advance(_ number: UInt32) {
         while let unit = buckets[number]?.units.first, unit.remaining == 0 {
+            let delivered = max(unit.offset, buckets[number]?.delivered ?? 0)
             buckets[number]?.units.removeFirst()
             unitBucket[unit.id] = nil
-            buckets[number]?.delivered = max(unit.offset, buckets[number]?.delivered ?? 0)
+            buckets[number]?.delivered = delivered
             buckets[number]?.heldRecords -= unit.records
             buckets[number]?.heldBytes -= unit.bytes
             heldRecords -= unit.records

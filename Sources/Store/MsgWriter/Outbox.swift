@@ -5,9 +5,9 @@ import Wire
 
 /// Items for one callee, in order, one call under way at a time: what gathers meanwhile is the next call. Never longer
 /// than what the buckets hold, for fetching stops at that limit.
-struct Outbox<Item> {
+struct Outbox<Item: Sendable>: Sendable {
     /// The items that one unit has for this callee.
-    struct Task {
+    struct Task: Sendable {
         let unit: UInt64
         var items: [Item]
         let bytes: Int
@@ -28,7 +28,7 @@ struct Outbox<Item> {
     }
 
     mutating func add(_ unit: UInt64, _ items: [Item], bytes: Int) {
-        queue.append(Task(unit: unit, items: items, bytes: part.bytes))
+        queue.append(Task(unit: unit, items: items, bytes: bytes))
     }
 
     /// What the next call carries; empty when there is none to make. Units that nobody waits for any more are left out.
@@ -120,7 +120,9 @@ extension MsgWriterMachine {
                     slots[slot].append(entry)
                 }
                 guard member == item.row.sender else { continue }
-                slots[slot][places[place, default: 0]].readSeq = item.row.seq
+                // The greatest, not the last: in a replay a resend's row comes after younger ones.
+                let index = places[place, default: 0]
+                slots[slot][index].readSeq = max(slots[slot][index].readSeq, item.row.seq)
             }
         }
         return slots
@@ -158,7 +160,7 @@ extension MsgWriterMachine {
         return actions
     }
 
-    mutating func settle<Item>(
+    mutating func settle<Item: Sendable>(
         _ outbox: WritableKeyPath<Self, Outbox<Item>>, _ result: CallResult, timer: UInt64
     ) -> [Action] {
         var failed: [Bool]?
@@ -167,7 +169,9 @@ extension MsgWriterMachine {
             if done.failures.isEmpty { failed = Array(repeating: false, count: count) }
             if done.failures.count == count { failed = done.failures.map { $0.code != 0 } }
         }
-        let settled = self[keyPath: outbox].settle(failed: failed, random: &random)
+        var jitter = random
+        let settled = self[keyPath: outbox].settle(failed: failed, random: &jitter)
+        random = jitter
         for unit in settled.units { confirm(unit) }
         return settled.waitMS.map { [.timer(timer, afterMS: UInt32($0))] } ?? []
     }

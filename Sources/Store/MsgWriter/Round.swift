@@ -166,11 +166,11 @@ extension MsgWriterMachine {
         for (part, built) in zip(round.parts, round.built) where !part.replay {
             guard buckets[part.bucket]?.life == part.life else { continue }
             switch states[part.bucket] {
-            case .done: actions += accept(part, built)
-            case .conflict: actions += conflict(part.bucket)
+            case .commitDone: actions += accept(part, built)
+            case .commitConflict: actions += conflict(part.bucket)
             // Perhaps it was carried out all the same. Then the compare-and-set of the next try finds another offset,
             // and the new claim says where the bucket really is.
-            case .unavailable, .UNRECOGNIZED, nil: actions += takeBack(part)
+            case .commitUnavailable, .UNRECOGNIZED, nil: actions += takeBack(part)
             }
         }
         return actions

@@ -62,6 +62,8 @@ public struct ScriptedClients: RoleMachine {
     public private(set) var lanes: [Lane]
     private var random: SeededRandom
     private var underWay: [UInt64: [Batch]] = [:]
+    /// The highest seq that anybody was pushed, per conversation: what a recall can mean.
+    private var pushed: [String: UInt64] = [:]
     private var nextToken: UInt64 = 1
 
     private static let tick: UInt64 = 1
@@ -86,6 +88,12 @@ public struct ScriptedClients: RoleMachine {
         case .timer(let id):
             lanes[Int(id - Self.firstRetry)].waiting = false
             return []
+        case .call(_, .pushMessages(let body), _):
+            for item in body.items {
+                let message = item.record.message
+                pushed[message.conversation] = max(pushed[message.conversation] ?? 0, message.seq)
+            }
+            return []
         case .call(let id, _, _): return [.refuse(id, Failure(.noSuchMethod, "clients only ask"))]
         case .reply(let token, let result): return answered(token, result)
         case .flush: return send()
@@ -101,11 +109,11 @@ public struct ScriptedClients: RoleMachine {
             var item = SendItem()
             item.clientMsgID = Data(
                 MessageID.make(timeMS: now.wallMS, random: (random.next(), random.next())))
-            switch Int.random(in: 0..<100, using: &random) {
-            case 0..<3: item.kind = .contentText
-            case 3..<8:
+            switch (Int.random(in: 0..<100, using: &random), pushed[lanes[lane].device.conversation]) {
+            case (0..<3, _): item.kind = .contentText
+            case (3..<8, let newest?):
                 item.kind = .contentRecall
-                item.targetSeq = UInt64.random(in: 1...3, using: &random)
+                item.targetSeq = UInt64.random(in: 1...newest, using: &random)
             default:
                 item.kind = .contentText
                 item.content = Data("message \(lanes[lane].sent.count) of \(lanes[lane].device.device)".utf8)

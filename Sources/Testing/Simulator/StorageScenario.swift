@@ -98,7 +98,9 @@ public struct StorageScenario {
     private func addTiers(_ simulation: Simulation, trouble: Double) {
         let seed = seed
         simulation.add("hot") { $0 ?? FakeHot(seed: seed &+ 5, trouble: trouble) }
-        simulation.add("push") { $0 ?? FakePushProxy(seed: seed &+ 6, trouble: trouble) }
+        simulation.add("push") {
+            $0 ?? FakePushProxy(seed: seed &+ 6, trouble: trouble, audience: ScriptedClients.role)
+        }
         simulation.add("user") { $0 ?? FakeUser(seed: seed &+ 7, trouble: trouble) }
         simulation.add("reader") { (_: FakeReader?) in FakeReader() }
     }

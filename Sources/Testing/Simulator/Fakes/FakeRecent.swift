@@ -101,10 +101,10 @@ public struct FakeRecent: RoleMachine {
             result.bucket = commit.bucket
             let failing = random.chance(trouble)
             if failing, random.chance(0.5) {
-                result.state = .unavailable
+                result.state = .commitUnavailable
             } else {
                 result.state = carryOut(commit)
-                if failing { result.state = .unavailable }
+                if failing { result.state = .commitUnavailable }
             }
             reply.results.append(result)
         }
@@ -113,7 +113,7 @@ public struct FakeRecent: RoleMachine {
 
     private mutating func carryOut(_ commit: BucketCommit) -> CommitState {
         guard let bucket = buckets[commit.bucket], bucket.epoch == commit.epoch, bucket.stored == commit.oldOffset
-        else { return .conflict }
+        else { return .commitConflict }
         for row in commit.rows {
             let name = Self.name(row.appID, row.conversation)
             let last = rows[name]?.last
@@ -126,7 +126,7 @@ public struct FakeRecent: RoleMachine {
         }
         dead += commit.dead
         buckets[commit.bucket]?.stored = commit.newOffset
-        return .done
+        return .commitDone
     }
 
     private func read(_ body: ReadRows) -> RowsRead {

@@ -37,11 +37,14 @@ public struct FakePushProxy: RoleMachine {
     public private(set) var has: Set<String> = []
     public private(set) var events: [PushEvent] = []
     public var trouble: Double
+    private let audience: RoleName?
     private var random: SeededRandom
 
-    public init(seed: UInt64, trouble: Double = 0) {
+    /// - Parameter audience: who is told of every push, best effort; nil for nobody.
+    public init(seed: UInt64, trouble: Double = 0, audience: RoleName? = nil) {
         self.random = SeededRandom(seed: seed)
         self.trouble = trouble
+        self.audience = audience
     }
 
     public mutating func on(_ event: RoleEvent<Never>, now: Instant) -> [RoleAction<Never>] {
@@ -62,7 +65,7 @@ public struct FakePushProxy: RoleMachine {
                 has.insert(FakeHot.name(item.record.appID, message.conversation, message.seq))
             }
             if !failed { done.failures = [] }
-            return [.reply(id, .done(done))]
+            return [.reply(id, .done(done))] + (audience.map { [.tell(.any($0), payload)] } ?? [])
         case .pushEvents(let body):
             events += body.events
             return [.reply(id, .pushEventResults(PushEventResults()))]
