@@ -39,9 +39,23 @@ let package = Package(
     ],
     targets: [
         // Shared
-        library("Shared", "Identity", []),
+        library("Shared", "Identity", [crypto]),
         library("Shared", "Wire", ["Identity", protobuf, nio("NIOCore")]),
         library("Shared", "Machinery", []),
         library("Shared", "RPC", ["Wire", "Identity", logging, nio("NIOCore")]),
+
+        // Roles
+        role("Chat", "IM"),
+        role("Store", "MsgProxy"),
+        role("Store", "MsgWriter"),
+
+        // Testing
+        library(
+            "Testing", "Simulator",
+            ["IMRole", "MsgProxyRole", "MsgWriterRole", "Identity", "Machinery", "Wire", "RPC", nio("NIOCore")]),
+
+        // Tests
+        tests("StoragePath", ["IMRole", "MsgProxyRole", "MsgWriterRole", "Identity", "Machinery", "Wire", "RPC"]),
+        tests("Simulation", ["Simulator", "IMRole", "MsgProxyRole", "MsgWriterRole", "Identity", "Machinery", "Wire", "RPC"]),
     ]
 )
