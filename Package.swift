@@ -39,9 +39,16 @@ let package = Package(
     ],
     targets: [
         // Shared
-        library("Shared", "Identity", []),
+        library("Shared", "Identity", [crypto]),
         library("Shared", "Wire", ["Identity", protobuf, nio("NIOCore")]),
         library("Shared", "Machinery", []),
         library("Shared", "RPC", ["Wire", "Identity", logging, nio("NIOCore")]),
+
+        // Roles
+        role("Edge", "Login", [nio("NIOCore"), nio("NIOPosix"), nio("NIOHTTP1"), nio("NIOWebSocket"), .product(name: "NIOSSL", package: "swift-nio-ssl")]),
+
+        // Tests
+        tests("Wire", ["Wire", "Identity", "Machinery", nio("NIOCore")]),
+        tests("Edge", ["LoginRole", "Wire", "RPC", "Identity", "Machinery", nio("NIOCore"), nio("NIOPosix"), nio("NIOHTTP1"), nio("NIOWebSocket"), .product(name: "NIOSSL", package: "swift-nio-ssl"), logging]),
     ]
 )
