@@ -43,5 +43,13 @@ let package = Package(
         library("Shared", "Wire", ["Identity", protobuf, nio("NIOCore")]),
         library("Shared", "Machinery", []),
         library("Shared", "RPC", ["Wire", "Identity", logging, nio("NIOCore")]),
+
+        // Roles
+        role("Edge", "Online"),
+        role("Dispatch", "Route"),
+        role("Chat", "User"),
+        role("Store", "MsgReader"),
+
+        tests("Roles", ["OnlineRole", "RouteRole", "UserRole", "MsgReaderRole", "Wire", "RPC", "Identity"]),
     ]
 )
