@@ -7,6 +7,8 @@ func nio(_ name: String) -> Target.Dependency { .product(name: name, package: "s
 let logging: Target.Dependency = .product(name: "Logging", package: "swift-log")
 let protobuf: Target.Dependency = .product(name: "SwiftProtobuf", package: "swift-protobuf")
 let crypto: Target.Dependency = .product(name: "Crypto", package: "swift-crypto")
+let tls: Target.Dependency = .product(name: "NIOSSL", package: "swift-nio-ssl")
+let arguments: Target.Dependency = .product(name: "ArgumentParser", package: "swift-argument-parser")
 
 /// A library at Sources/<folder>/<name>.
 func library(_ folder: String, _ name: String, _ dependencies: [Target.Dependency]) -> Target {
@@ -26,8 +28,17 @@ func tests(_ name: String, _ dependencies: [Target.Dependency]) -> Target {
     .testTarget(name: "\(name)Tests", dependencies: dependencies, path: "Tests/\(name)", swiftSettings: settings)
 }
 
+let roles: [Target.Dependency] = [
+    "LoginRole", "OnlineRole", "RouteRole", "IMRole", "UserRole", "MsgProxyRole", "MsgWriterRole", "MsgReaderRole",
+    "PushProxyRole", "PushServerRole", "PushWorkerRole",
+]
+let shared: [Target.Dependency] = ["Identity", "Machinery", "Wire", "RPC"]
+
 let package = Package(
     name: "martlet",
+    products: [
+        .library(name: "Simulator", targets: ["Simulator"])
+    ],
     dependencies: [
         .package(url: "https://github.com/apple/swift-nio", from: "2.101.2"),
         .package(url: "https://github.com/apple/swift-nio-ssl", from: "2.37.6"),
@@ -43,19 +54,36 @@ let package = Package(
         library("Shared", "Wire", ["Identity", protobuf, nio("NIOCore")]),
         library("Shared", "Machinery", []),
         library("Shared", "RPC", ["Wire", "Identity", logging, nio("NIOCore")]),
+        library("Shared", "Runtime", [logging]),
 
         // Roles
+        role(
+            "Edge", "Login",
+            [nio("NIOCore"), nio("NIOPosix"), nio("NIOHTTP1"), nio("NIOWebSocket"), tls]),
+        role("Edge", "Online"),
+        role("Dispatch", "Route"),
         role("Chat", "IM"),
+        role("Chat", "User"),
         role("Store", "MsgProxy"),
         role("Store", "MsgWriter"),
+        role("Store", "MsgReader"),
+        role("Push", "PushProxy"),
+        role("Push", "PushServer"),
+        role("Push", "PushWorker"),
+
+        // Adapters
+        library(
+            "Adapters", "NIOTransport",
+            ["Wire", "RPC", "Machinery", "Identity", logging, crypto, nio("NIOCore"), nio("NIOPosix")]),
 
         // Testing
-        library(
-            "Testing", "Simulator",
-            ["IMRole", "MsgProxyRole", "MsgWriterRole", "Identity", "Machinery", "Wire", "RPC", nio("NIOCore")]),
+        library("Testing", "Simulator", roles + shared + [nio("NIOCore")]),
 
         // Tests
-        tests("StoragePath", ["IMRole", "MsgProxyRole", "MsgWriterRole", "Identity", "Machinery", "Wire", "RPC"]),
-        tests("Simulation", ["Simulator", "IMRole", "MsgProxyRole", "MsgWriterRole", "Identity", "Machinery", "Wire", "RPC"]),
+        tests("Architecture", []),
+        tests("Wire", ["Wire", "Identity", "Machinery", nio("NIOCore")]),
+        tests("Edge", ["LoginRole"] + shared + [nio("NIOCore"), nio("NIOPosix"), nio("NIOHTTP1"), nio("NIOWebSocket"), tls, logging]),
+        tests("Roles", ["OnlineRole", "RouteRole", "UserRole", "MsgReaderRole", "Wire", "RPC", "Identity"]),
+        tests("Simulation", ["Simulator", "IMRole", "MsgProxyRole", "MsgWriterRole"] + shared),
     ]
 )
