@@ -43,5 +43,19 @@ let package = Package(
         library("Shared", "Wire", ["Identity", protobuf, nio("NIOCore")]),
         library("Shared", "Machinery", []),
         library("Shared", "RPC", ["Wire", "Identity", logging, nio("NIOCore")]),
+        library("Shared", "Ports", ["Wire", "Identity"]),
+
+        // Adapters and the C libraries behind them
+        .systemLibrary(name: "CSQLite", path: "Sources/CLibraries/CSQLite", pkgConfig: "sqlite3", providers: [.apt(["libsqlite3-dev"])]),
+        library("Adapters", "EmbeddedStore", ["Ports", "Wire", "RPC", "Identity", "Machinery", "CSQLite", logging]),
+
+        // Testing
+        library("Testing", "TestKit", ["Wire", "RPC", "Ports", "Identity", "Machinery"]),
+
+        // Tests
+        .testTarget(
+            name: "ContractTests",
+            dependencies: ["EmbeddedStore", "TestKit", "Ports", "Wire", "RPC", "Identity", "Machinery"],
+            path: "Tests/Contracts", swiftSettings: settings),
     ]
 )
