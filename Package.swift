@@ -50,6 +50,6 @@ let package = Package(
         role("Chat", "User"),
         role("Store", "MsgReader"),
 
-        tests("Roles", ["OnlineRole", "RouteRole", "UserRole", "MsgReaderRole", "Wire", "RPC", "Identity"]),
+        tests("Roles", ["OnlineRole", "RouteRole", "UserRole", "MsgReaderRole", "Wire", "RPC", "Identity", protobuf]),
     ]
 )
