@@ -43,5 +43,23 @@ let package = Package(
         library("Shared", "Wire", ["Identity", protobuf, nio("NIOCore")]),
         library("Shared", "Machinery", []),
         library("Shared", "RPC", ["Wire", "Identity", logging, nio("NIOCore")]),
+
+        // Clients
+        .target(
+            name: "MartletClient",
+            dependencies: ["Wire", "Identity", "Machinery", nio("NIOCore"), nio("NIOPosix"), .product(name: "NIOSSL", package: "swift-nio-ssl")],
+            path: "Sources/Clients/Swift", exclude: ["README.md"], swiftSettings: settings),
+
+        // Mains
+        .target(
+            name: "MartletTools",
+            dependencies: [
+                "MartletClient", "Wire", "Identity", "Machinery", crypto, nio("NIOCore"), nio("NIOPosix"),
+                nio("NIOHTTP1"), nio("NIOWebSocket"), .product(name: "ArgumentParser", package: "swift-argument-parser"),
+            ],
+            path: "Sources/Mains/Tools", exclude: ["README.md"], swiftSettings: settings),
+
+        // Tests
+        tests("Client", ["MartletClient", "MartletTools", "Wire", "Identity", "Machinery", nio("NIOCore"), nio("NIOPosix")]),
     ]
 )
