@@ -37,7 +37,7 @@ let shared: [Target.Dependency] = ["Identity", "Machinery", "Wire", "RPC"]
 let package = Package(
     name: "martlet",
     products: [
-        .library(name: "Simulator", targets: ["Simulator"])
+        .executable(name: "martlet", targets: ["martlet"]),
     ],
     dependencies: [
         .package(url: "https://github.com/apple/swift-nio", from: "2.101.2"),
@@ -54,6 +54,7 @@ let package = Package(
         library("Shared", "Wire", ["Identity", protobuf, nio("NIOCore")]),
         library("Shared", "Machinery", []),
         library("Shared", "RPC", ["Wire", "Identity", logging, nio("NIOCore")]),
+        library("Shared", "Ports", ["Wire", "Identity"]),
         library("Shared", "Runtime", [logging]),
 
         // Roles
@@ -64,6 +65,12 @@ let package = Package(
         role("Dispatch", "Route"),
         role("Chat", "IM"),
         role("Chat", "User"),
+        role(
+            "Chat", "API",
+            [
+                crypto, nio("NIOCore"), nio("NIOPosix"), .product(name: "Hummingbird", package: "hummingbird"),
+                .product(name: "HummingbirdCore", package: "hummingbird"),
+            ]),
         role("Store", "MsgProxy"),
         role("Store", "MsgWriter"),
         role("Store", "MsgReader"),
@@ -71,12 +78,35 @@ let package = Package(
         role("Push", "PushServer"),
         role("Push", "PushWorker"),
 
-        // Adapters
+        // Adapters and the C libraries behind them
+        .systemLibrary(
+            name: "CSQLite", path: "Sources/CLibraries/CSQLite", pkgConfig: "sqlite3",
+            providers: [.apt(["libsqlite3-dev"])]),
+        library("Adapters", "EmbeddedStore", ["Ports", "CSQLite", logging] + shared),
         library(
             "Adapters", "NIOTransport",
             ["Wire", "RPC", "Machinery", "Identity", logging, crypto, nio("NIOCore"), nio("NIOPosix")]),
 
+        // Clients
+        .target(
+            name: "MartletClient",
+            dependencies: ["Wire", "Identity", "Machinery", nio("NIOCore"), nio("NIOPosix"), tls],
+            path: "Sources/Clients/Swift", exclude: ["README.md"], swiftSettings: settings),
+
+        // Mains
+        .target(
+            name: "MartletSuite",
+            dependencies: roles + shared + [
+                "APIRole", "EmbeddedStore", "NIOTransport", "Ports", "Runtime", logging, arguments, nio("NIOCore"),
+                nio("NIOPosix"),
+            ],
+            path: "Sources/Mains/Suite", swiftSettings: settings),
+        .executableTarget(
+            name: "martlet", dependencies: ["MartletSuite", arguments], path: "Sources/Mains/martlet",
+            swiftSettings: settings),
+
         // Testing
+        library("Testing", "TestKit", ["Ports"] + shared),
         library("Testing", "Simulator", roles + shared + [nio("NIOCore")]),
 
         // Tests
@@ -84,6 +114,8 @@ let package = Package(
         tests("Wire", ["Wire", "Identity", "Machinery", nio("NIOCore")]),
         tests("Edge", ["LoginRole"] + shared + [nio("NIOCore"), nio("NIOPosix"), nio("NIOHTTP1"), nio("NIOWebSocket"), tls, logging]),
         tests("Roles", ["OnlineRole", "RouteRole", "UserRole", "MsgReaderRole", "Wire", "RPC", "Identity"]),
+        tests("Contracts", ["EmbeddedStore", "TestKit", "Ports"] + shared),
+        tests("API", ["APIRole", "Wire", "RPC", "Identity", nio("NIOCore"), nio("NIOPosix")]),
         tests("Simulation", ["Simulator", "IMRole", "MsgProxyRole", "MsgWriterRole"] + shared),
     ]
 )

@@ -50,8 +50,10 @@ public struct EmbeddedBackends: Sendable {
             users: try SQLiteUserStore(path: "\(folder)/relational.sqlite"))
     }
 
-    /// Port role `log`, serving "msg" and "push".
-    public func logMachine() -> LogMachine { LogMachine(logs: ["msg": log, "push": pushLog]) }
+    /// Port role `log`, serving "msg".
+    public func logMachine() -> LogMachine { LogMachine(logs: ["msg": log]) }
+    /// Port role `pushlog`, serving "push".
+    public func pushLogMachine() -> PushLogMachine { PushLogMachine(LogMachine(logs: ["push": pushLog])) }
     /// Port role `recent`.
     public func recentMachine() -> RecentMachine<SQLiteRecentStore> { RecentMachine(recent) }
     /// Port role `hot`.

@@ -7,7 +7,7 @@ import RPC
 import Runtime
 
 /// What clients and app servers connect to: the gateway's two ports and the HTTP port.
-struct Listeners {
+struct Listeners: Sendable {
     let settings: SuiteSettings
     let access: DemoAccess
     let logger: Logger
@@ -79,7 +79,7 @@ struct Listeners {
 }
 
 /// The addresses of a running suite: printed for people, written to `--ready-file` for programs.
-struct Addresses: Codable {
+struct Addresses: Codable, Sendable {
     var host: String
     var httpPort: Int
     var wsPort: Int

@@ -9,7 +9,7 @@ import Runtime
 
 /// The whole suite in one process over the embedded stores. Every event loop has its own Login, Route, IM and MsgProxy, so
 /// that a message stays on its thread up to the log; the stores and what follows the log have threads of their own.
-public struct OneProcessSuite {
+public struct OneProcessSuite: Sendable {
     let settings: SuiteSettings
     let access: DemoAccess
 

@@ -3,16 +3,24 @@ import Foundation
 
 /// SIGINT and SIGTERM as something to wait for.
 enum StopSignal {
+    /// Keeps the sources alive while somebody waits; touched only to be released.
+    private final class Sources: @unchecked Sendable {
+        let all: [any DispatchSourceSignal]
+        init(_ all: [any DispatchSourceSignal]) { self.all = all }
+        func cancel() { for source in all { source.cancel() } }
+    }
+
     static func wait() async {
         let signals = AsyncStream<Void> { continuation in
-            let sources = [SIGINT, SIGTERM].map { number in
-                signal(number, SIG_IGN)
-                let source = DispatchSource.makeSignalSource(signal: number, queue: .global())
-                source.setEventHandler { continuation.yield() }
-                source.resume()
-                return source
-            }
-            continuation.onTermination = { _ in for source in sources { source.cancel() } }
+            let sources = Sources(
+                [SIGINT, SIGTERM].map { number in
+                    signal(number, SIG_IGN)
+                    let source = DispatchSource.makeSignalSource(signal: number, queue: .global())
+                    source.setEventHandler { continuation.yield() }
+                    source.resume()
+                    return source
+                })
+            continuation.onTermination = { _ in sources.cancel() }
         }
         for await _ in signals { return }
     }

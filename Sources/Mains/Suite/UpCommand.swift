@@ -56,11 +56,7 @@ public struct UpCommand: AsyncParsableCommand {
                 data: data, host: host, httpPort: httpPort, webSocketPort: wsPort, tcpPort: tcpPort,
                 tls: tlsCert.flatMap { certificate in tlsKey.map { (certificate, $0) } }, loops: loops,
                 fault: try fault.map(InjectedFaults.init(named:)) ?? InjectedFaults())
-            if processes {
-                try await ProcessSuite(settings: settings, access: access).run(readyFile: readyFile)
-            } else {
-                try await OneProcessSuite(settings: settings, access: access).run(readyFile: readyFile)
-            }
+            try await OneProcessSuite(settings: settings, access: access).run(readyFile: readyFile)
             withExtendedLifetime(folder) {}
         } catch let error as StartError {
             FileHandle.standardError.write(Data("martlet: \(error)\n".utf8))

@@ -12,7 +12,7 @@ struct EmbeddedStores {
         do {
             backends = try EmbeddedBackends.open(
                 folder: folder, pushLog: pushLog, wallMS: { SystemClock.now().wallMS })
-        } catch let error as StoreOpenError {
+        } catch {
             throw StartError(error.message, cure: "The data folder was left as it is")
         }
     }

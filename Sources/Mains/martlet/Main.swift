@@ -1,6 +1,5 @@
 import ArgumentParser
 import MartletSuite
-import MartletTools
 
 /// The command-line tool: the suite, its clients and its checker.
 @main
@@ -11,8 +10,7 @@ struct Martlet: AsyncParsableCommand {
         discussion: "Start with `martlet up`, open the address that it prints, and `martlet chat --user alice`.",
         version: MartletVersion.text,
         subcommands: [
-            UpCommand.self, ChatCommand.self, CheckCommand.self, BenchCommand.self, VersionCommand.self,
-            ServeCommand.self,
+            UpCommand.self, VersionCommand.self,
         ])
 }
 
