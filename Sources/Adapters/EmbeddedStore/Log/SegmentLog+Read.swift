@@ -18,9 +18,10 @@ extension SegmentLog {
         }
         if !cold.isEmpty {
             // Half for those who are behind, so that neither they nor the others starve.
-            var half = maxBytes / 2
-            try readCold(cold, budget: &half, into: &out)
-            budget -= maxBytes / 2 - half
+            let share = cold.count == positions.count ? maxBytes : maxBytes / 2
+            var left = share
+            try readCold(cold, budget: &left, into: &out)
+            budget -= share - left
         }
         for position in rotated where tail.covers(position.partition, position.offset) {
             guard budget > 0 || out.isEmpty else { break }

@@ -85,8 +85,9 @@ public enum MessageLogContract {
     private static func positions(_ log: any MessageLogStore) throws {
         _ = log.append((0..<10).map { entry(1, "\($0)") })
         try same(log.committed("one"), [:], "a new group")
-        log.commit("one", [position(1, 4)])
+        // The slower group first: what every group has passed may be dropped.
         log.commit("two", [position(1, 2)])
+        log.commit("one", [position(1, 4)])
         log.commit("one", [position(1, 3)])
         try same(log.committed("one"), [1: 4], "group one")
         try same(log.committed("two"), [1: 2], "group two")
