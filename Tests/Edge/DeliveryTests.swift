@@ -22,7 +22,8 @@ import Wire
         #expect(script.takeHands(call) == nil)
         script.frame(1, .pushAck(pushID: 1))
         script.frame(2, .pushAck(pushID: 2))
-        let hands = try #require(script.takeHands(call))
+        let taken = script.takeHands(call)
+        let hands = try #require(taken)
         #expect(hands.map(\.targets) == [[.delivered], [.delivered]])
         #expect(hands.map(\.senders) == [[.delivered], [.delivered]])
     }

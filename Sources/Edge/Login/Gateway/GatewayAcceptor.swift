@@ -1,4 +1,3 @@
-import Glibc
 import NIOCore
 import NIOHTTP1
 import NIOPosix
@@ -6,8 +5,7 @@ import NIOSSL
 import Synchronization
 import Wire
 
-/// One listener on all of a gateway's loops: each loop accepts from the same socket, so that a connection lives where its
-/// machine is, and a busy loop takes fewer.
+/// One listener for all of a gateway's loops: connections are dealt out in turn, each to the loop where its machine is.
 ///
 /// Isolation: any thread; the count is atomic.
 final class GatewayAcceptor: Sendable {
@@ -15,42 +13,32 @@ final class GatewayAcceptor: Sendable {
     private let config: GatewayConfig
     private let tls: NIOSSLContext?
     private let limit: Int
+    private let loops: [GatewayLoop]
     private let count = Atomic<Int>(0)
 
-    init(_ listener: GatewayListener, config: GatewayConfig, tls: NIOSSLContext?, limit: Int) {
+    init(_ listener: GatewayListener, config: GatewayConfig, tls: NIOSSLContext?, limit: Int, loops: [GatewayLoop]) {
         self.listener = listener
         self.config = config
         self.tls = tls
         self.limit = limit
+        self.loops = loops
     }
 
-    /// Binds on the first loop and shares the socket with the others.
-    ///
+    /// - Parameter group: the loops' group; one loop is its own.
     /// - Throws: `GatewayError` when the address cannot be had.
-    func listen(on loops: [GatewayLoop]) async throws -> [any Channel] {
-        guard let first = loops.first else { throw GatewayError("a gateway needs at least one event loop") }
-        let main: any Channel
+    func listen(group: any EventLoopGroup) async throws -> any Channel {
         do {
-            main = try await bootstrap(first).bind(host: listener.host, port: listener.port).get()
+            return try await bootstrap(group).bind(host: listener.host, port: listener.port).get()
         } catch {
             throw GatewayError(
                 "cannot listen on \(listener.host):\(listener.port) (\(error)); is the port taken, or the address another's?")
         }
-        var channels = [main]
-        for loop in loops.dropFirst() {
-            let copy = try await main.eventLoop.submit {
-                try main.pipeline.syncOperations.withUnsafeTransportIfAvailable(of: NIOBSDSocket.Handle.self) { dup($0) }
-            }.get()
-            guard let copy, copy >= 0 else { throw GatewayError("cannot share the listening socket: errno \(errno)") }
-            channels.append(try await bootstrap(loop).withBoundSocket(copy).get())
-        }
-        return channels
     }
 
-    private func bootstrap(_ loop: GatewayLoop) -> ServerBootstrap {
+    private func bootstrap(_ group: any EventLoopGroup) -> ServerBootstrap {
         let receive = AdaptiveRecvByteBufferAllocator(
             minimum: config.minReceiveBytes, initial: config.minReceiveBytes, maximum: config.maxReceiveBytes)
-        return ServerBootstrap(group: loop.eventLoop)
+        return ServerBootstrap(group: group)
             .serverChannelOption(.backlog, value: config.backlog)
             .serverChannelOption(.socketOption(.so_reuseaddr), value: 1)
             .childChannelOption(.tcpOption(.tcp_nodelay), value: 1)
@@ -58,7 +46,12 @@ final class GatewayAcceptor: Sendable {
             .childChannelOption(
                 .writeBufferWaterMark, value: .init(low: config.lowWaterBytes, high: config.highWaterBytes))
             .childChannelInitializer { channel in
-                channel.eventLoop.makeCompletedFuture { try self.accept(channel, on: loop) }
+                channel.eventLoop.makeCompletedFuture {
+                    guard let loop = self.loops.first(where: { $0.eventLoop === channel.eventLoop }) else {
+                        preconditionFailure("a connection on an event loop without a machine")
+                    }
+                    try self.accept(channel, on: loop)
+                }
             }
     }
 
@@ -69,16 +62,12 @@ final class GatewayAcceptor: Sendable {
         }
         let pipeline = channel.pipeline.syncOperations
         if let tls { try pipeline.addHandler(NIOSSLServerHandler(context: tls)) }
+        // The machine hears of it first: its 10 seconds begin before anything is read.
+        let connection = loop.open(channel)
+        channel.closeFuture.assumeIsolated().whenComplete { _ in connection.closed() }
         switch listener.transport {
-        case .tcp:
-            // The machine hears of it first: its 10 seconds begin before anything is read.
-            let connection = loop.open(channel)
-            channel.closeFuture.assumeIsolated().whenComplete { _ in connection.closed() }
-            try pipeline.addHandler(connection)
-        case .webSocket:
-            let connection = loop.open(channel)
-            channel.closeFuture.assumeIsolated().whenComplete { _ in connection.closed() }
-            try WebSocketUpgrade.configure(channel, connection, maxBytes: config.maxUpgradeBytes)
+        case .tcp: try pipeline.addHandler(connection)
+        case .webSocket: try WebSocketUpgrade.configure(channel, connection, maxBytes: config.maxUpgradeBytes)
         }
     }
 

@@ -10,49 +10,54 @@ import RPC
 /// Isolation: any thread; everything that moves is bound to its loop.
 public final class GatewayServer: Sendable {
     private let loops: [GatewayLoop]
-    private let listeners: [[any Channel]]
+    private let listeners: [any Channel]
 
     /// The bound ports, in the order of `GatewayConfig.listeners`.
     public let ports: [Int]
     /// The instances in the directory, one per loop.
     public let instances: [String]
 
-    private init(loops: [GatewayLoop], listeners: [[any Channel]], instances: [String]) {
+    private init(loops: [GatewayLoop], listeners: [any Channel], instances: [String]) {
         self.loops = loops
         self.listeners = listeners
         self.instances = instances
-        ports = listeners.map { $0.first?.localAddress?.port ?? 0 }
+        ports = listeners.map { $0.localAddress?.port ?? 0 }
     }
 
     /// Starts the machines and then listens.
     ///
     /// - Parameters:
-    ///   - loops: event loops of swift-nio's own, each with the lane that was made on it.
+    ///   - group: deals connections out to its loops.
+    ///   - lanes: one per loop of the group, in the group's order, each made on its loop.
     ///   - namePrefix: instance names are this, "-" and the loop's number. A new life of a gateway needs a new prefix where
     ///     session ids must not repeat; their random part makes that unlikely, not impossible.
     /// - Throws: `GatewayError`: a taken port, a certificate that cannot be read.
     public static func start(
-        config: GatewayConfig, loops: [(eventLoop: any EventLoop, lane: Lane)], directory: Directory, namePrefix: String,
-        logger: Logger
+        config: GatewayConfig, group: MultiThreadedEventLoopGroup, lanes: [Lane], directory: Directory,
+        namePrefix: String, logger: Logger
     ) async throws -> GatewayServer {
         let tls = try config.listeners.contains(where: \.secure) ? context(config.tls) : nil
         let limit = try connectionLimit(config)
         var instances: [String] = []
         var parts: [GatewayLoop] = []
-        for (index, loop) in loops.enumerated() {
+        let loops = Array(group.makeIterator())
+        guard loops.count == lanes.count else {
+            throw GatewayError("\(loops.count) event loops, but \(lanes.count) lanes; give one lane per loop")
+        }
+        for (index, (loop, lane)) in zip(loops, lanes).enumerated() {
             instances.append("\(namePrefix)-\(index)")
             parts.append(
                 GatewayLoop(
-                    eventLoop: loop.eventLoop, lane: loop.lane, instance: instances[index], config: config,
-                    directory: directory, logger: logger, seed: UInt64.random(in: .min ... .max)))
+                    eventLoop: loop, lane: lane, instance: instances[index], config: config, directory: directory,
+                    logger: logger, seed: UInt64.random(in: .min ... .max)))
         }
         for part in parts { part.start() }
-        var listeners: [[any Channel]] = []
+        var listeners: [any Channel] = []
         do {
             for listener in config.listeners {
                 let acceptor = GatewayAcceptor(
-                    listener, config: config, tls: listener.secure ? tls : nil, limit: limit)
-                listeners.append(try await acceptor.listen(on: parts))
+                    listener, config: config, tls: listener.secure ? tls : nil, limit: limit, loops: parts)
+                listeners.append(try await acceptor.listen(group: group))
             }
         } catch {
             try? await GatewayServer(loops: parts, listeners: listeners, instances: instances).shutdown()
@@ -64,7 +69,7 @@ public final class GatewayServer: Sendable {
     /// Stops listening, lets requests in flight end, says goodbye to every session and unregisters it. Takes at most
     /// `LoginConfig.drainMS`.
     public func shutdown() async throws {
-        for channel in listeners.joined() { try? await channel.close() }
+        for channel in listeners { try? await channel.close() }
         for loop in loops { try await loop.drain() }
     }
 
