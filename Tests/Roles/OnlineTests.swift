@@ -7,7 +7,8 @@ import Wire
 @Suite struct OnlineTests {
     typealias Online = Script<OnlineMachine>
 
-    static func registration(_ user: String, _ session: String, login: String = "l1", epoch: UInt64 = 0) -> Registration {
+    static func registration(_ user: String, _ session: String, login: String = "l1", epoch: UInt64 = 0) -> Registration
+    {
         .with {
             $0.appID = "demo"
             $0.userID = user
@@ -37,7 +38,9 @@ import Wire
     static func found(_ results: LookupResult...) -> Payload { .lookupResponse(.with { $0.results = results }) }
 
     static func kicks(_ actions: [RoleAction<Never>]) -> [KickRequest] {
-        actions.asked(.any(.route)).compactMap { if case .kickRequest(let request) = $0.payload { request } else { nil } }
+        actions.asked(.any(.route)).compactMap {
+            if case .kickRequest(let request) = $0.payload { request } else { nil }
+        }
     }
 
     @Test func registrationsOfAFlushAreOneCallAndLeasesGoFirst() throws {
@@ -46,10 +49,11 @@ import Wire
         let two = online.take(Self.register(Self.registration("bob", "s2")))
         let lease = online.take(.leaseRequest(.with { $0.loginID = "l1" }))
         let asked = online.flush().asked(.any(.presenceStore))
-        #expect(asked.map(\.payload) == [
-            .leaseRequest(.with { $0.loginID = "l1" }),
-            Self.register(Self.registration("alice", "s1"), Self.registration("bob", "s2")),
-        ])
+        #expect(
+            asked.map(\.payload) == [
+                .leaseRequest(.with { $0.loginID = "l1" }),
+                Self.register(Self.registration("alice", "s1"), Self.registration("bob", "s2")),
+            ])
         let known = online.answer(asked[0], .leaseResponse(.with { $0.known = true }))
         #expect(known.reply(lease.id) == .leaseResponse(.with { $0.known = true }))
         let revoked = RegisterResult.with { $0.failure = Failure(.tokenRevoked, "old") }
@@ -62,10 +66,15 @@ import Wire
         var online = Online(OnlineMachine(instance: "o1"))
         let newer = Self.registration("alice", "s2")
         let sent = online.call(Self.register(newer))
-        let asked = try #require(sent.actions.asked.first)
+        let asked = try sent.actions.first()
         let old = Self.registration("alice", "s1", login: "l7", epoch: 3)
         let done = online.answer(
-            asked, Self.registered(.with { $0.epoch = 9; $0.displaced = [old, Self.registration("alice", "s2", epoch: 2)] }))
+            asked,
+            Self.registered(
+                .with {
+                    $0.epoch = 9
+                    $0.displaced = [old, Self.registration("alice", "s2", epoch: 2)]
+                }))
         let kicks = Self.kicks(done)
         #expect(kicks.count == 1)
         #expect(kicks.first?.loginID == "l7")
@@ -76,7 +85,7 @@ import Wire
         var free = newer
         free.keepOthers = true
         let open = online.call(Self.register(free))
-        let other = online.answer(try #require(open.actions.asked.first), Self.registered(.with { $0.displaced = [old] }))
+        let other = online.answer(try open.actions.first(), Self.registered(.with { $0.displaced = [old] }))
         #expect(Self.kicks(other).isEmpty)
     }
 
@@ -84,7 +93,7 @@ import Wire
         var online = Online(OnlineMachine(instance: "o1"))
         let sent = online.call(Self.register(Self.registration("alice", "s2")))
         var actions = online.answer(
-            try #require(sent.actions.asked.first),
+            try sent.actions.first(),
             Self.registered(.with { $0.displaced = [Self.registration("alice", "s1", login: "l7")] }))
         let unreachable = CallResult.answered(.done(.with { $0.failures = [Failure(.serviceUnavailable, "away")] }))
         for result in [refused, timedOut, unreachable] {
@@ -107,7 +116,7 @@ import Wire
         var online = Online(OnlineMachine(instance: "o1"))
         let sent = online.call(Self.register(Self.registration("alice", "s2")))
         let actions = online.answer(
-            try #require(sent.actions.asked.first),
+            try sent.actions.first(),
             Self.registered(.with { $0.displaced = [Self.registration("alice", "s1", login: "l7")] }))
         _ = online.answer(try #require(actions.asked(.any(.route)).first), .done(Done()))
         #expect(online.machine.kicks.count == 0)
@@ -116,13 +125,13 @@ import Wire
     @Test func storeTroubleIsNamed() throws {
         var online = Online(OnlineMachine(instance: "o1"))
         let one = online.call(Self.register(Self.registration("alice", "s1")))
-        let no = online.answer(try #require(one.actions.asked.first), refused)
+        let no = online.answer(try one.actions.first(), refused)
         #expect(no.refusal(one.id)?.isCode(.storeUnavailable) == true)
         let two = online.call(.unregisterRequest(.with { $0.registrations = [Self.registration("alice", "s1")] }))
-        let silent = online.answer(try #require(two.actions.asked.first), timedOut)
+        let silent = online.answer(try two.actions.first(), timedOut)
         #expect(silent.refusal(two.id)?.isCode(.outcomeUnknown) == true)
         let three = online.call(.lookupRequest(.with { $0.users = [key("alice")] }))
-        let short = online.answer(try #require(three.actions.asked.first), Self.found())
+        let short = online.answer(try three.actions.first(), Self.found())
         #expect(short.refusal(three.id)?.isCode(.internalError) == true)
         let bad = online.call(Self.register(Self.registration("", "s1")))
         guard case .registerResponse(let response)? = bad.actions.reply(bad.id) else {
@@ -136,8 +145,17 @@ import Wire
     @Test func revocationClosesOldSessionsOnly() throws {
         var online = Online(OnlineMachine(instance: "o1"))
         let revoke = online.call(
-            .revokeRequest(.with { $0.items = [.with { $0.appID = "demo"; $0.userID = "alice"; $0.tokenEpoch = 5 }] }))
-        let accepted = online.answer(try #require(revoke.actions.asked.first), .done(Done()))
+            .revokeRequest(
+                .with {
+                    $0.items = [
+                        .with {
+                            $0.appID = "demo"
+                            $0.userID = "alice"
+                            $0.tokenEpoch = 5
+                        }
+                    ]
+                }))
+        let accepted = online.answer(try revoke.actions.first(), .done(Done()))
         #expect(accepted.reply(revoke.id) == .done(Done()))
         let lookup = try #require(accepted.asked(.any(.presenceStore)).first)
         #expect(lookup.payload == .lookupRequest(.with { $0.users = [key("alice")] }))
@@ -159,7 +177,8 @@ import Wire
 
     // MARK: users' calls
 
-    static func presence(_ method: UInt32, _ users: [String], session: String = "s1", user: String = "alice") -> Payload {
+    static func presence(_ method: UInt32, _ users: [String], session: String = "s1", user: String = "alice") -> Payload
+    {
         serviceCalls(
             serviceCall(5, method, user: user, session: session, body: PresenceRequest.with { $0.userIds = users }))
     }
@@ -168,13 +187,13 @@ import Wire
         var online = Online(OnlineMachine(instance: "o1"))
         let sent = online.call(Self.presence(1, ["bob", "carol"]))
         let done = online.answer(
-            try #require(sent.actions.asked.first),
+            try sent.actions.first(),
             Self.found(Self.state(.presenceOnline, Self.registration("bob", "b1")), Self.state(.presenceUnknown)))
         let response = try body(done.serviceReplies(sent.id)?.first, PresenceResponse.self)
         #expect(response.users.map(\.state) == [.presenceOnline, .presenceUnknown])
         #expect(response.users.map(\.platforms) == [["web"], []])
         let failed = online.call(Self.presence(1, ["bob", "carol"]))
-        let no = online.answer(try #require(failed.actions.asked.first), refused)
+        let no = online.answer(try failed.actions.first(), refused)
         #expect(no.serviceReplies(failed.id)?.first?.failure.isCode(.storeUnavailable) == true)
     }
 
@@ -196,7 +215,7 @@ import Wire
     static func subscribed() throws -> Online {
         var online = Online(OnlineMachine(instance: "o1"))
         let sent = online.call(Self.presence(2, ["bob"]))
-        let done = online.answer(try #require(sent.actions.asked.first), Self.found(Self.state(.presenceOffline)))
+        let done = online.answer(try sent.actions.first(), Self.found(Self.state(.presenceOffline)))
         #expect(done.serviceReplies(sent.id)?.count == 1)
         #expect(done.told(.any(.pushProxy)).isEmpty)
         return online
@@ -206,7 +225,7 @@ import Wire
         var here = try Self.subscribed()
         var there = Online(OnlineMachine(instance: "o2"))
         let login = there.call(Self.register(Self.registration("bob", "b1")))
-        let made = there.answer(try #require(login.actions.asked.first), Self.registered(.with { $0.epoch = 1 }))
+        let made = there.answer(try login.actions.first(), Self.registered(.with { $0.epoch = 1 }))
         let hint = try #require(made.told(.all(.online)).first)
         let look = try #require(here.call(hint).actions.asked(.any(.presenceStore)).first)
         #expect(look.payload == .lookupRequest(.with { $0.users = [key("bob")] }))
@@ -219,11 +238,21 @@ import Wire
         #expect(events.events.first?.event.svid == 5)
         #expect(events.events.first?.event.name == "presence")
         let change = try PresenceChange(serializedBytes: events.events.first?.event.body ?? .init())
-        #expect(change == .with { $0.userID = "bob"; $0.online = true })
+        #expect(
+            change
+                == .with {
+                    $0.userID = "bob"
+                    $0.online = true
+                })
         // The same state again is no news, and somebody whom nobody watches is not looked up.
         let again = try #require(here.call(hint).actions.asked(.any(.presenceStore)).first)
         #expect(here.answer(again, Self.found(Self.state(.presenceOnline))).told(.any(.pushProxy)).isEmpty)
-        let stranger = here.call(.watchRequest(.with { $0.watcher.appID = "demo"; $0.userIds = ["zoe"] }))
+        let stranger = here.call(
+            .watchRequest(
+                .with {
+                    $0.watcher.appID = "demo"
+                    $0.userIds = ["zoe"]
+                }))
         #expect(stranger.actions.asked.isEmpty)
     }
 
@@ -251,7 +280,14 @@ import Wire
     @Test func announcesItselfEverySecond() {
         var machine = OnlineMachine(instance: "o1")
         let actions = machine.on(.start, now: Instant(micros: 0, wallMS: 0))
-        #expect(actions.told(.all(.route)) == [.serviceAnnounce(.with { $0.svids = [5]; $0.instanceID = "online/o1" })])
+        #expect(
+            actions.told(.all(.route)) == [
+                .serviceAnnounce(
+                    .with {
+                        $0.svids = [5]
+                        $0.instanceID = "online/o1"
+                    })
+            ])
         #expect(actions.contains(.timer(1, afterMS: 1000)))
     }
 }

@@ -31,7 +31,8 @@ import Wire
 
     static func numbered(_ numbers: [UInt32], session: String = "s1", key: String = "c") -> [ServiceCall] {
         numbers.map { number in
-            serviceCall(1, number, session: session, key: key, body: TypingRequest.with { $0.conversation = "\(number)" })
+            serviceCall(
+                1, number, session: session, key: key, body: TypingRequest.with { $0.conversation = "\(number)" })
         }
     }
 
@@ -43,7 +44,13 @@ import Wire
     @Test func announcedServiceIsToldLeaseAndAnswersInOrder() throws {
         var route = Route(RouteMachine(instance: "r1"))
         let announced = route.call(Self.announce([1], "im/a"))
-        #expect(announced.actions.reply(announced.id) == .serviceAnnounced(.with { $0.leaseMs = 5000; $0.routeID = "r1" }))
+        #expect(
+            announced.actions.reply(announced.id)
+                == .serviceAnnounced(
+                    .with {
+                        $0.leaseMs = 5000
+                        $0.routeID = "r1"
+                    }))
         let one = route.take(.serviceCalls(.with { $0.calls = Self.numbered([1, 2]) }))
         let two = route.take(.serviceCalls(.with { $0.calls = Self.numbered([3], session: "s2") }))
         #expect(one.actions.isEmpty && two.actions.isEmpty)
@@ -62,7 +69,8 @@ import Wire
         #expect(early.actions.serviceReplies(early.id)?.map(\.failure.reason) == ["retry", "retry"])
         route.pass(ms: 3001)
         let late = route.call(serviceCalls(serviceCall(7, 1), serviceCall(1000, 1)))
-        #expect(late.actions.serviceReplies(late.id)?.map(\.failure.reason) == ["service_unavailable", "no_such_service"])
+        #expect(
+            late.actions.serviceReplies(late.id)?.map(\.failure.reason) == ["service_unavailable", "no_such_service"])
     }
 
     @Test func servicesFrom1000BelongToAnApp() {
@@ -107,7 +115,7 @@ import Wire
     @Test func refusedBatchGoesWholeAndFirstToAnotherInstance() throws {
         var route = Self.route("im/a", "im/b")
         let first = route.call(.serviceCalls(.with { $0.calls = Self.numbered([1, 2]) }))
-        let asked = try #require(first.actions.asked.first)
+        let asked = try first.actions.first()
         #expect(asked.address == .instance(.im, "a"))
         // A resend of the same key arrives before the refusal is known, and waits for the same flush.
         let later = route.take(.serviceCalls(.with { $0.calls = Self.numbered([3]) }))
@@ -123,17 +131,17 @@ import Wire
     @Test func secondRefusalOnlyInstanceAndExpiredCallsFail() throws {
         var route = Self.route("im/a", "im/b")
         let twice = route.call(serviceCalls(serviceCall(1, 1)))
-        let again = route.answer(try #require(twice.actions.asked.first), refused)
-        let end = route.answer(try #require(again.asked.first), refused)
+        let again = route.answer(try twice.actions.first(), refused)
+        let end = route.answer(try again.first(), refused)
         #expect(end.serviceReplies(twice.id)?.first?.failure.isCode(.serviceUnavailable) == true)
 
         var single = Self.route("im/a")
         let only = single.call(serviceCalls(serviceCall(1, 1)))
-        let gone = single.answer(try #require(only.actions.asked.first), refused)
+        let gone = single.answer(try only.actions.first(), refused)
         #expect(gone.serviceReplies(only.id)?.first?.failure.isCode(.serviceUnavailable) == true)
 
         let late = route.call(serviceCalls(serviceCall(1, 1)), deadlineMS: 100)
-        let asked = try #require(late.actions.asked.first)
+        let asked = try late.actions.first()
         #expect(asked.timeoutMS <= 101)
         route.pass(ms: 200)
         let expired = route.answer(asked, refused)
@@ -144,11 +152,11 @@ import Wire
     @Test func silenceAndNonsenseAreOutcomeUnknown() throws {
         var route = Self.route("im/a", "im/b")
         let silent = route.call(serviceCalls(serviceCall(1, 1)))
-        let end = route.answer(try #require(silent.actions.asked.first), timedOut)
+        let end = route.answer(try silent.actions.first(), timedOut)
         #expect(end.asked.isEmpty)
         #expect(end.serviceReplies(silent.id)?.first?.failure.isCode(.outcomeUnknown) == true)
         let odd = route.call(serviceCalls(serviceCall(1, 1)))
-        let short = route.answer(try #require(odd.actions.asked.first), .serviceReplies(ServiceReplies()))
+        let short = route.answer(try odd.actions.first(), .serviceReplies(ServiceReplies()))
         #expect(short.serviceReplies(odd.id)?.first?.failure.isCode(.outcomeUnknown) == true)
     }
 
@@ -156,17 +164,17 @@ import Wire
         var route = Self.route("im/a")
         for round in 1...5 {
             let sent = route.call(serviceCalls(serviceCall(1, 1)))
-            let end = route.answer(try #require(sent.actions.asked.first), timedOut)
+            let end = route.answer(try sent.actions.first(), timedOut)
             #expect(end.warnings == (round == 5 ? 1 : 0))
         }
         let skipped = route.call(serviceCalls(serviceCall(1, 1)))
         #expect(skipped.actions.serviceReplies(skipped.id)?.first?.failure.isCode(.serviceUnavailable) == true)
         route.pass(ms: 2001)
         let probe = route.call(serviceCalls(serviceCall(1, 1)))
-        let asked = try #require(probe.actions.asked.first)
+        let asked = try probe.actions.first()
         _ = route.answer(asked, try Self.echo(asked))
         let next = route.call(serviceCalls(serviceCall(1, 1)))
-        _ = route.answer(try #require(next.actions.asked.first), timedOut)
+        _ = route.answer(try next.actions.first(), timedOut)
         let open = route.call(serviceCalls(serviceCall(1, 1)))
         #expect(open.actions.asked.count == 1, "one failure after a success skips nobody")
     }
@@ -201,7 +209,7 @@ import Wire
     @Test func deliveryGoesToItsLoginAndBack() throws {
         var route = Route(RouteMachine(instance: "r1"))
         let sent = route.call(Self.deliver("l1"), deadlineMS: 1500)
-        let asked = try #require(sent.actions.asked.first)
+        let asked = try sent.actions.first()
         #expect(asked.address == .instance(.login, "l1"))
         #expect(asked.payload == Self.deliver("l1"))
         #expect(asked.timeoutMS <= 1501)
@@ -213,35 +221,51 @@ import Wire
     @Test func unreachableLoginIsNotHereOnlyWhenRouteCanKnow() throws {
         var route = Route(RouteMachine(instance: "r1"))
         let early = route.call(Self.deliver("l1"))
-        #expect(route.answer(try #require(early.actions.asked.first), refused).refusal(early.id)?.isCode(.retry) == true)
+        #expect(route.answer(try early.actions.first(), refused).refusal(early.id)?.isCode(.retry) == true)
         route.pass(ms: 3001)
         let late = route.call(Self.deliver("l1"))
         let nobody = Payload.deliverResponse(
-            .with { $0.results = [.with { $0.targets = [.notHere, .notHere]; $0.senders = [.notHere] }] })
-        #expect(route.answer(try #require(late.actions.asked.first), refused).reply(late.id) == nobody)
+            .with {
+                $0.results = [
+                    .with {
+                        $0.targets = [.notHere, .notHere]
+                        $0.senders = [.notHere]
+                    }
+                ]
+            })
+        #expect(route.answer(try late.actions.first(), refused).reply(late.id) == nobody)
         _ = route.call(.loginAnnounce(.with { $0.loginID = "l1" }))
         let alive = route.call(Self.deliver("l1"))
-        #expect(route.answer(try #require(alive.actions.asked.first), refused).refusal(alive.id)?.isCode(.retry) == true)
+        #expect(route.answer(try alive.actions.first(), refused).refusal(alive.id)?.isCode(.retry) == true)
         let silent = route.call(Self.deliver("l1"))
-        let unknown = route.answer(try #require(silent.actions.asked.first), timedOut)
+        let unknown = route.answer(try silent.actions.first(), timedOut)
         #expect(unknown.refusal(silent.id)?.isCode(.outcomeUnknown) == true)
         let busy = route.call(Self.deliver("l1"))
         let overloaded = CallResult.refused(Failure(.overloaded, "full"))
-        #expect(route.answer(try #require(busy.actions.asked.first), overloaded).refusal(busy.id)?.isCode(.overloaded) == true)
+        #expect(route.answer(try busy.actions.first(), overloaded).refusal(busy.id)?.isCode(.overloaded) == true)
     }
 
     @Test func kicksAndEventsOfAnUnreachableLogin() throws {
         var route = Route(RouteMachine(instance: "r1"))
         route.pass(ms: 3001)
-        let kick = route.call(.kickRequest(.with { $0.loginID = "l1"; $0.items = [KickItem()] }))
-        guard case .done(let done)? = route.answer(try #require(kick.actions.asked.first), refused).reply(kick.id) else {
+        let kick = route.call(
+            .kickRequest(
+                .with {
+                    $0.loginID = "l1"
+                    $0.items = [KickItem()]
+                }))
+        guard case .done(let done)? = route.answer(try kick.actions.first(), refused).reply(kick.id) else {
             Issue.record("a kick is answered with Done")
             return
         }
         #expect(done.failures.map(\.retryable) == [true])
         let event = route.call(
-            .eventRequest(.with { $0.loginID = "l1"; $0.items = [.with { $0.sessions = [SessionRef()] }] }))
-        let result = route.answer(try #require(event.actions.asked.first), refused).reply(event.id)
+            .eventRequest(
+                .with {
+                    $0.loginID = "l1"
+                    $0.items = [.with { $0.sessions = [SessionRef()] }]
+                }))
+        let result = route.answer(try event.actions.first(), refused).reply(event.id)
         #expect(result == .eventResponse(.with { $0.results = [.with { $0.sessions = [.notHere] }] }))
         let nameless = route.call(.kickRequest(KickRequest()))
         #expect(nameless.actions.refusal(nameless.id)?.isCode(.malformedRequest) == true)

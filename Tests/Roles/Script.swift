@@ -58,8 +58,14 @@ struct Asked {
 
 extension [RoleAction<Never>] {
     var asked: [Asked] {
-        compactMap { if case .call(let token, let to, let payload, let ms) = $0 { .init(token: token, address: to, payload: payload, timeoutMS: ms) } else { nil } }
+        compactMap { action in
+            guard case .call(let token, let address, let payload, let timeoutMS) = action else { return nil }
+            return Asked(token: token, address: address, payload: payload, timeoutMS: timeoutMS)
+        }
     }
+
+    /// The first call, which there must be.
+    func first() throws -> Asked { try #require(asked.first) }
 
     func asked(_ address: Address) -> [Asked] { asked.filter { $0.address == address } }
 

@@ -101,7 +101,11 @@ extension UserMachine {
         var actions: [Action] = []
         for (index, app) in apps.enumerated() {
             let slot = Slot(job: job, index: index)
-            if let failure = fault(app) { actions += settle(slot, .done(failure)) } else { appsPuts.append((slot, app)) }
+            if let failure = fault(app) {
+                actions += settle(slot, .done(failure))
+            } else {
+                appsPuts.append((slot, app))
+            }
         }
         return actions
     }

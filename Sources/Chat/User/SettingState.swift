@@ -13,8 +13,8 @@ struct StateJob: Sendable {
     var missing: Int
 }
 
-/// svid 4 method 2: read, delivered, cleared, pin, mute and draft, merged into one write a second per entry; then hints to
-/// the user's other devices and, for what they show of it, to the other side.
+/// svid 4 method 2: read, delivered, cleared, pin, mute and draft, merged into one write a second per entry; then
+/// hints to the user's other devices and, for what they show of it, to the other side.
 extension UserMachine {
     mutating func setState(_ slot: ServiceSlot, _ call: ServiceCall, _ now: Instant) -> [Action] {
         guard let request = try? SetStateRequest(serializedBytes: call.body) else {
@@ -23,12 +23,13 @@ extension UserMachine {
         guard request.changes.count <= config.maxChanges else {
             return respond(slot, failure: Failure(.limitExceeded, "at most \(config.maxChanges) changes in one call"))
         }
-        guard !isWriterFull else {
-            return respond(slot, failure: Failure(.overloaded, "user has \(config.maxWrites) writes waiting"))
+        guard !isWriterFull, stateChanges + request.changes.count <= config.maxItems else {
+            return respond(slot, failure: Failure(.overloaded, "user has too many writes waiting"))
         }
         guard !request.changes.isEmpty else { return respond(slot, ServiceReply()) }
         let job = newJob()
         let count = request.changes.count
+        stateChanges += count
         stateJobs[job] = StateJob(
             slot: slot, caller: call.caller, changes: request.changes,
             results: Array(repeating: nil, count: count), missing: count)
@@ -117,6 +118,7 @@ extension UserMachine {
         guard var state = stateJobs[job], state.results[index] == nil else { return [] }
         state.results[index] = result
         state.missing -= 1
+        stateChanges -= 1
         guard state.missing == 0 else {
             stateJobs[job] = state
             return []

@@ -58,7 +58,8 @@ struct EntryChange: Sendable {
     }
 }
 
-/// What waits to be written to the user index: one write a second per entry, one under way at a time, creations at once.
+/// What waits to be written to the user index: one write a second per entry, one under way at a time, creations at
+/// once.
 struct StateWriter: Sendable {
     private struct Entry: Sendable {
         var pending: EntryChange?

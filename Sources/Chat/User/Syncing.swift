@@ -34,6 +34,9 @@ extension UserMachine {
         guard let token = request.token.isEmpty ? SyncToken() : SyncToken(request.token) else {
             return respond(slot, failure: Failure(.malformedRequest, "the token is not one of ours; start with none"))
         }
+        guard syncJobs.count < config.maxSyncs else {
+            return respond(slot, failure: Failure(.overloaded, "\(config.maxSyncs) syncs are under way"))
+        }
         let limit = Int(request.limit == 0 ? config.usualEntries : request.limit)
         let job = newJob()
         syncJobs[job] = SyncJob(slot: slot, caller: call.caller, limit: limit, token: token)
@@ -129,8 +132,7 @@ extension UserMachine {
             }
             sync.token.cursor = row.conversation
         }
-        let wantsMore = isFull || sync.hasMoreRows
-        sync.more = wantsMore
+        sync.more = isFull || sync.hasMoreRows
         let goesOn = !isFull && sync.hasMoreRows && sync.entries.count < sync.limit && sync.steps < config.maxSteps
         syncJobs[job] = sync
         if goesOn {

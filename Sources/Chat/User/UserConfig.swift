@@ -12,6 +12,8 @@ public struct UserConfig: Sendable, Equatable {
     public var maxItems = 65_536
     /// Index entries written in the last second or waiting for it; more are refused with `overloaded`.
     public var maxWrites = 262_144
+    /// Syncs under way: each holds a page.
+    public var maxSyncs = 4096
     /// Entries in one page of sync, and what 0 means.
     public var maxEntries: UInt32 = 500
     public var usualEntries: UInt32 = 200

@@ -13,8 +13,8 @@ enum Part: Sendable {
     case failed(Failure)
 }
 
-/// User: profiles, apps and the user index over the relational port. What comes between two flushes goes out as one call
-/// per kind.
+/// User: profiles, apps and the user index over the relational port. What comes between two flushes goes out as one
+/// call per kind.
 ///
 /// Isolation: the lane of its host.
 public struct UserMachine: RoleMachine {
@@ -74,6 +74,8 @@ public struct UserMachine: RoleMachine {
 
     var profiles: [ServiceSlot: ProfilesResponse] = [:]
     var stateJobs: [UInt64: StateJob] = [:]
+    /// Changes of set_state calls not answered yet.
+    var stateChanges = 0
     var syncJobs: [UInt64: SyncJob] = [:]
     private var nextJob: UInt64 = 1
     private var tickArmed = false

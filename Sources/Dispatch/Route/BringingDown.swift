@@ -23,8 +23,8 @@ struct DownCall: Sendable {
     let request: Request
 }
 
-/// Deliveries, kicks and events: to exactly one Login. They are passed on one by one and at once: callers keep a lane per
-/// Login, and a merged call would make every lane wait for the slowest session of any.
+/// Deliveries, kicks and events: to exactly one Login. They are passed on one by one and at once: callers keep a lane
+/// per Login, and a merged call would make every lane wait for the slowest session of any.
 extension RouteMachine {
     mutating func bringDown(
         _ id: CallID, _ request: DownCall.Request, _ loginID: String, _ deadline: UInt64, _ now: Instant

@@ -14,7 +14,8 @@ struct UpItem: Sendable {
 /// ServiceCalls: grouped by instance, one call per instance and flush.
 ///
 /// Order: Login has one batch per (session, order_key) under way. Calls of one batch go to one instance in one call, in
-/// their order. A refused hand-over was refused whole, so it is tried again whole and in front of everything that waits.
+/// their order. A refused hand-over was refused whole, so it is tried again whole and in front of everything that
+/// waits.
 extension RouteMachine {
     /// Calls that must stay together.
     private struct OrderKey: Hashable {
@@ -120,8 +121,8 @@ extension RouteMachine {
         var again: [UpItem] = []
         for var item in items {
             if item.refusedBy != nil {
-                let failure = Failure(.serviceUnavailable, "two instances of service \(item.call.svid) refused the call")
-                actions += answer(item.slot, failure: failure)
+                let text = "two instances of service \(item.call.svid) refused the call"
+                actions += answer(item.slot, failure: Failure(.serviceUnavailable, text))
             } else {
                 item.refusedBy = instance
                 again.append(item)

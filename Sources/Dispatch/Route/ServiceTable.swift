@@ -13,7 +13,8 @@ struct ServiceKey: Hashable, Sendable {
     }
 }
 
-/// Who is registered under which service, and who answers. Iterates over arrays only: the same events, the same choices.
+/// Who is registered under which service, and who answers. Iterates over arrays only: the same events, the same
+/// choices.
 struct ServiceTable: Sendable {
     struct Instance: Sendable {
         let id: String

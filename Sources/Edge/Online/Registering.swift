@@ -102,8 +102,8 @@ extension OnlineMachine {
         .refuse(id, Failure(.overloaded, "online has \(config.maxItems) items waiting"))
     }
 
-    /// What a caller is told when the store did not answer. Registering, unregistering, leases and revocations may all be
-    /// repeated, so one answer does: try again.
+    /// What a caller is told when the store did not answer. Registering, unregistering, leases and revocations may all
+    /// be repeated, so one answer does: try again.
     static func failure(of result: CallResult) -> Failure {
         switch result {
         case .refused(let failure): Failure(.storeUnavailable, "the presence store refused: \(failure.reason)")

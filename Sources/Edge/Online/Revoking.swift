@@ -2,8 +2,8 @@ import Identity
 import RPC
 import Wire
 
-/// Revocation: the token epoch goes to the store, which refuses older tokens from then on; then the user is looked up and
-/// every session that came in with an older token is kicked. The caller is answered once the store has the epoch.
+/// Revocation: the token epoch goes to the store, which refuses older tokens from then on; then the user is looked up
+/// and every session that came in with an older token is kicked. The caller is answered once the store has the epoch.
 extension OnlineMachine {
     mutating func revoke(_ id: CallID, _ items: [RevokeItem]) -> [Action] {
         guard !items.isEmpty else { return [.reply(id, .done(Done()))] }

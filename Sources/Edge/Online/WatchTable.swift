@@ -70,8 +70,8 @@ struct WatchTable: Sendable {
     /// Whether a change of this user matters here: somebody watches them, or they watch somebody.
     func concerns(_ who: Who) -> Bool { watched[who] != nil || sessionsOf[who] != nil }
 
-    /// Takes a fresh look-up: ends the subscriptions of sessions that are gone, and returns the watchers to be told when
-    /// the user's state changed. A store that cannot tell changes nothing.
+    /// Takes a fresh look-up: ends the subscriptions of sessions that are gone, and returns the watchers to be told
+    /// when the user's state changed. A store that cannot tell changes nothing.
     mutating func saw(_ who: Who, _ found: LookupResult) -> [Who] {
         guard found.state != .presenceUnknown else { return [] }
         if let sessions = sessionsOf[who] {

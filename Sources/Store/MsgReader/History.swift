@@ -195,8 +195,8 @@ extension MsgReaderMachine {
         return respond(history.slot, response)
     }
 
-    /// Cuts pages where the answer would not fit a frame. A page that reads upwards keeps its first rows, one that reads
-    /// down keeps its last ones, so it stays dense and the asker goes on from where it ends.
+    /// Cuts pages where the answer would not fit a frame. A page that reads upwards keeps its first rows, one that
+    /// reads down keeps its last ones, so it stays dense and the asker goes on from where it ends.
     static func cut(_ pages: [HistoryPage], _ queries: [HistoryQuery], bytes limit: Int) -> [HistoryPage] {
         var left = limit
         var isFirst = true

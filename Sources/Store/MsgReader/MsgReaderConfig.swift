@@ -7,14 +7,15 @@ public struct MsgReaderConfig: Sendable, Equatable {
     /// Longest wait for the recent store and for User. Callers wait 5 s and shall learn the reason.
     public var storeTimeoutMS: UInt32 = 3000
     /// Queries not answered yet; more are refused with `overloaded`.
-    public var maxItems = 65_536
+    public var maxItems = 16_384
     /// Pages in one history request.
     public var maxQueries = 50
     /// Rows in one page.
     public var maxRows: UInt32 = 200
     /// Rows that all pages of one history request may ask for together: bounds what one request makes us hold.
     public var maxRowsPerRequest: UInt32 = 1000
-    /// Bytes of messages in one answer, so that it fits a frame; pages are cut (and stay dense), later ones answer `retry`.
+    /// Bytes of messages in one answer, so that it fits a frame; pages are cut (and stay dense), later ones answer
+    /// `retry`.
     public var maxResponseBytes = 96 * 1024
 
     public init() {}

@@ -2,8 +2,8 @@ import Identity
 import RPC
 import Wire
 
-/// MsgReader: answers reads over the tiers as one dense sequence. What comes between two flushes goes out as one call per
-/// store; a page that the hot store does not have in full is asked of the recent store.
+/// MsgReader: answers reads over the tiers as one dense sequence. What comes between two flushes goes out as one call
+/// per store; a page that the hot store does not have in full is asked of the recent store.
 ///
 /// Isolation: the lane of its host.
 public struct MsgReaderMachine: RoleMachine {
@@ -146,7 +146,8 @@ public struct MsgReaderMachine: RoleMachine {
             var broken = RowsPage()
             broken.head = page.head
             let isBehind = page.head.seq < wish.query.atLeast
-            let text = isBehind ? "no store has reached seq \(wish.query.atLeast) yet" : "no store has the page without a hole"
+            let behind = "no store has reached seq \(wish.query.atLeast) yet"
+            let text = isBehind ? behind : "no store has the page without a hole"
             broken.failure = Failure(.historyUnavailable, text)
             actions += settle(wish.wish, broken)
             if !isBehind {
