@@ -91,7 +91,8 @@ public struct StorageScenario {
             writer.fault = instance == "1" ? writerFault : FaultHook()
             simulation.add(instance) { (_: MsgWriterMachine?) in MsgWriterMachine(config: writer) }
         }
-        let clients = ScriptedClients(devices: devices, messages: messagesPerDevice, seed: seed &+ 4)
+        let clients = ScriptedClients(
+            devices: devices, messages: messagesPerDevice, seed: seed &+ 4, losesAnswers: storm)
         simulation.add("clients") { $0 ?? clients }
     }
 
