@@ -50,7 +50,8 @@ import Wire
         let append = try script.flush().call(to: .messageLog)
         guard case .logAppend(let body) = append.payload else { throw TestFailure() }
         #expect(body.log == "msg")
-        #expect(try body.entries.map { try LogRecord(serializedBytes: $0.record).clientMsgID } == [1, 2, 3].map { Sample.id($0) })
+        let ids = try body.entries.map { try LogRecord(serializedBytes: $0.record).clientMsgID }
+        #expect(ids == [1, 2, 3].map { Sample.id($0) })
         let bucket = StableHash.bucket(app: "app", conversation: Sample.conversation, buckets: 32)
         #expect(body.entries.allSatisfy { $0.partition == bucket })
         let actions = script.reply(append.token, appended([done, done, done]))

@@ -117,7 +117,9 @@ struct WriterScript {
     }
 
     /// An answer to a look-up: no hits but these, by position of the key; heads at this seq.
-    func found(_ lookup: Made, hits: [Int: StoredRow] = [:], head: UInt64 = 0, timeMS: UInt64 = 0) throws -> CallResult {
+    func found(
+        _ lookup: Made, hits: [Int: StoredRow] = [:], head: UInt64 = 0, timeMS: UInt64 = 0
+    ) throws -> CallResult {
         guard case .writerLookup(let asked) = lookup.payload else { throw TestFailure() }
         var body = WriterFound()
         body.hits = asked.keys.indices.map { hits[$0] ?? StoredRow() }

@@ -4,8 +4,8 @@ import Machinery
 import RPC
 import Wire
 
-/// Devices that send, and the rule that Login keeps for them: one ordered batch per (session, conversation) under way,
-/// and after an item that has to come again everything from there on comes again, in order, with the same ids.
+/// Devices that send, and the rule that Login keeps for them: one ordered batch per (session, conversation) under
+/// way, and after an item that has to come again everything from there on comes again, in order, with the same ids.
 public struct ScriptedClients: RoleMachine {
     public static let role = RoleName(rawValue: "clients")
     typealias Action = RoleAction<Never>
