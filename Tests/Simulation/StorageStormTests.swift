@@ -12,18 +12,18 @@ import Testing
         return Array(1...max(1, count))
     }()
 
-    @Test func promisesHoldInEveryStorm() {
-        var accepted = 0
-        for seed in Self.seeds {
-            let outcome = StorageScenario(seed: seed).run()
-            accepted += outcome.accepted
+    /// Histories are independent, so two run at a time; each is a thread of its own.
+    @Test(arguments: 0..<2) func promisesHoldInEveryStorm(half: Int) {
+        for (index, seed) in Self.seeds.enumerated() where index % 2 == half {
+            var scenario = StorageScenario(seed: seed)
+            scenario.checksReplay = seed % 4 == 0
+            let outcome = scenario.run()
             let text = outcome.violations.prefix(5).map(\.description).joined(separator: "; ")
             #expect(
                 outcome.violations.isEmpty,
                 "seed \(seed): \(text). Again: MARTLET_SEED=\(seed) swift test --filter StorageStormTests")
-            #expect(outcome.accepted > 150, "seed \(seed) carried only \(outcome.accepted) messages")
+            #expect(outcome.accepted > 100, "seed \(seed) carried only \(outcome.accepted) messages")
         }
-        #expect(accepted > Self.seeds.count * 150)
     }
 
     @Test func sameSeedSameHistoryByteForByte() {
@@ -33,7 +33,7 @@ import Testing
         let second = scenario.run()
         #expect(first.lines.count > 1000)
         #expect(first.lines == second.lines)
-        #expect(first.digest == second.digest)
+        #expect(first.digest == second.digest && first.rows == second.rows)
         scenario.seed = 43
         #expect(scenario.run().digest != first.digest)
     }
@@ -42,7 +42,7 @@ import Testing
         var scenario = StorageScenario(seed: 7)
         scenario.keepsLines = true
         let lines = scenario.run().lines
-        for mark in [" crash ", " restart ", " pause ", " unknown ", " refused "] {
+        for mark in [" crash", " restart", " pause for ", " unknown ", " refused "] {
             #expect(lines.contains { $0.contains(mark) }, "no\(mark)in the history of seed 7")
         }
     }

@@ -3,8 +3,8 @@ import Machinery
 import RPC
 import Wire
 
-/// Service 1: messages between two users. Every ordered batch goes through three stations: checked (what is known here,
-/// then what User and MsgReader say), handed to MsgProxy with everything else of the flush, answered.
+/// Service 1: messages between two users. Every ordered batch goes through three stations: checked (what is known
+/// here, then what User and MsgReader say), handed to MsgProxy with everything else of the flush, answered.
 public struct IMMachine: RoleMachine {
     public static let role = RoleName.im
     typealias Action = RoleAction<Never>

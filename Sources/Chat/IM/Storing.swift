@@ -59,8 +59,8 @@ extension IMMachine {
             perSecond: config.messagesPerSecond, burst: config.messagesPerSecond, nowMicros: now.micros)
         for index in group.items.indices where group.items[index].isOpen {
             guard rate.take(nowMicros: now.micros) else {
-                group.items[index].verdict = .refused(
-                    Failure(.rateLimited, "over \(Int(config.messagesPerSecond)) messages a second", retryAfterMS: 1000))
+                let text = "over \(Int(config.messagesPerSecond)) messages a second"
+                group.items[index].verdict = .refused(Failure(.rateLimited, text, retryAfterMS: 1000))
                 break
             }
         }

@@ -25,8 +25,8 @@ enum LogOutcome {
     case refused(Failure)
     case unknown
 
-    /// What the record with that entry is told. Behind a record that has to come again nothing is `accepted`: what the log
-    /// took all the same is `unknown`, for its sender will send it again.
+    /// What the record with that entry is told. Behind a record that has to come again nothing is `accepted`: what
+    /// the log took all the same is `unknown`, for its sender will send it again.
     func result(_ index: Int, broken: Bool) -> SendResult {
         switch self {
         case .refused(let failure): return .refused(broken ? SenderLane.behind : failure)

@@ -4,11 +4,11 @@ import Machinery
 import RPC
 import Wire
 
-/// Takes messages to be stored: checks them, appends everything of a flush to the log together, and says `accepted` only
-/// after the log has.
+/// Takes messages to be stored: checks them, appends everything of a flush to the log together, and says `accepted`
+/// only after the log has.
 ///
-/// Order: the records of one conversation in one StoreMessages are in order, and their sender has no others under way, so
-/// array order is kept and nothing behind a record that has to come again is appended.
+/// Order: the records of one conversation in one StoreMessages are in order, and their sender has no others under
+/// way, so array order is kept and nothing behind a record that has to come again is appended.
 public struct MsgProxyMachine: RoleMachine {
     public static let role = RoleName.msgProxy
 

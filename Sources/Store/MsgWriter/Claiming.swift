@@ -2,7 +2,8 @@ import RPC
 import Wire
 
 extension MsgWriterMachine {
-    /// Claims what is assigned and not claimed, all in one call. A claim needs the log's end, which the store compares.
+    /// Claims what is assigned and not claimed, all in one call. A claim needs the log's end, which the store
+    /// compares.
     mutating func claim() -> [Action] {
         var body = BucketClaims()
         var claims: [(bucket: UInt32, life: UInt64)] = []
@@ -65,8 +66,8 @@ extension MsgWriterMachine {
         return actions
     }
 
-    /// Somebody else claimed the bucket: everything cached is worthless. It is claimed again only after the log has said
-    /// once more that it is ours, or two writers would go on taking it from each other.
+    /// Somebody else claimed the bucket: everything cached is worthless. It is claimed again only after the log has
+    /// said once more that it is ours, or two writers would go on taking it from each other.
     mutating func conflict(_ number: UInt32) -> [Action] {
         forget(number, phase: .unclaimed(afterFetch: membership.fetches + 1))
         return holdBack(number)

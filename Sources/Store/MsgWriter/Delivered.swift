@@ -63,8 +63,8 @@ extension MsgWriterMachine {
         return [ask(.any(.messageLog), .logCommit(body), .offsets(body.positions))]
     }
 
-    /// A refusal means that the generation is over or the log is not there; either way the next fetch tells which, and
-    /// what is still ours is committed again.
+    /// A refusal means that the generation is over or the log is not there; either way the next fetch tells which,
+    /// and what is still ours is committed again.
     mutating func committedOffsets(_ positions: [LogPosition], _ result: CallResult) -> [Action] {
         offsets.inFlight = false
         if case .answered(.done(let done)) = result, !done.failures.contains(where: { $0.code != 0 }) {

@@ -125,8 +125,8 @@ extension MsgWriterMachine {
         return actions
     }
 
-    /// A new generation: what stays keeps its claim and its work, what is new has to be claimed. After a generation that
-    /// this member missed nothing is known to have stayed.
+    /// A new generation: what stays keeps its claim and its work, what is new has to be claimed. After a generation
+    /// that this member missed nothing is known to have stayed.
     private mutating func reassign(_ body: LogFetched) -> [Action] {
         let followed = body.generation == membership.generation + 1 && body.incarnation == membership.incarnation
         membership.generation = body.generation

@@ -9,8 +9,8 @@ public struct MsgWriterConfig: Sendable {
     /// The shard of the recent store that each bucket lives in; a bucket beyond the map lives in shard 0. Shards are
     /// written independently, so a slow one never holds up the others' buckets.
     public var shardOfBucket: [UInt32] = []
-    /// Bytes of one fetch, and how long the log may wait for data. When some buckets are not being fetched the wait is
-    /// short, so that they are not held up for longer.
+    /// Bytes of one fetch, and how long the log may wait for data. When some buckets are not being fetched the wait
+    /// is short, so that they are not held up for longer.
     public var fetchBytes: UInt32 = 1 << 20
     public var fetchWaitMS: UInt32 = 1000
     public var shortFetchWaitMS: UInt32 = 50

@@ -2,9 +2,9 @@ import Machinery
 import RPC
 import Wire
 
-/// Gives each message of log "msg" its place in its conversation. A record's way: fetched, into a bucket's inbox, looked
-/// up and committed in a round, passed on (hot store, pushes, user index), and when all of that is confirmed the group
-/// offset moves over it.
+/// Gives each message of log "msg" its place in its conversation. A record's way: fetched, into a bucket's inbox,
+/// looked up and committed in a round, passed on (hot store, pushes, user index), and when all of that is confirmed
+/// the group offset moves over it.
 ///
 /// Rows and seqs are a function of the log alone: time, randomness and limits shape batches and retries, never a row.
 public struct MsgWriterMachine: RoleMachine {
@@ -45,7 +45,8 @@ public struct MsgWriterMachine: RoleMachine {
 
     var membership: Membership
     var buckets: [UInt32: Bucket] = [:]
-    /// The keys of `buckets`, ascending: every walk is in this order, so that the same history gives the same actions.
+    /// The keys of `buckets`, ascending: every walk is in this order, so that the same history gives the same
+    /// actions.
     var assigned: [UInt32] = []
     var rounds: [UInt32: Round] = [:]
 

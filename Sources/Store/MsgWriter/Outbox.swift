@@ -3,8 +3,8 @@ import Machinery
 import RPC
 import Wire
 
-/// Items for one callee, in order, one call under way at a time: what gathers meanwhile is the next call. Never longer
-/// than what the buckets hold, for fetching stops at that limit.
+/// Items for one callee, in order, one call under way at a time: what gathers meanwhile is the next call. Never
+/// longer than what the buckets hold, for fetching stops at that limit.
 struct Outbox<Item: Sendable>: Sendable {
     /// The items that one unit has for this callee.
     struct Task: Sendable {
@@ -31,7 +31,8 @@ struct Outbox<Item: Sendable>: Sendable {
         queue.append(Task(unit: unit, items: items, bytes: bytes))
     }
 
-    /// What the next call carries; empty when there is none to make. Units that nobody waits for any more are left out.
+    /// What the next call carries; empty when there is none to make. Units that nobody waits for any more are left
+    /// out.
     mutating func take(isWanted: (UInt64) -> Bool) -> [Item] {
         guard sent.isEmpty, !waiting, !queue.isEmpty else { return [] }
         var items: [Item] = []

@@ -2,7 +2,8 @@ import Foundation
 import RPC
 import Wire
 
-/// One look-up and one commit for everything that waits for a shard. While it is under way the inboxes fill for the next.
+/// One look-up and one commit for everything that waits for a shard. While it is under way the inboxes fill for the
+/// next.
 struct Round {
     var parts: [RoundPart]
     /// Conversations whose heads were asked for, with the bucket they are cached in.

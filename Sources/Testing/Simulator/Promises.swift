@@ -50,7 +50,9 @@ public struct Promises {
         var n: UInt64 = 0
         var time: UInt64 = 0
         for (index, row) in rows.enumerated() {
-            if row.seq != UInt64(index + 1) { found.append(Violation(.notDense, "\(name) has \(row.seq) at \(index + 1)")) }
+            if row.seq != UInt64(index + 1) {
+                found.append(Violation(.notDense, "\(name) has \(row.seq) at \(index + 1)"))
+            }
             guard let message = try? ChatMessage(serializedBytes: row.message) else {
                 found.append(Violation(.lost, "\(name) \(row.seq) cannot be read"))
                 continue
@@ -58,7 +60,9 @@ public struct Promises {
             if !message.control { n += 1 }
             if row.n != n { found.append(Violation(.unread, "\(name) \(row.seq) counts \(row.n), not \(n)")) }
             n = row.n
-            if row.timeMs < time { found.append(Violation(.outOfOrder, "\(name) \(row.seq) is older than the one before")) }
+            if row.timeMs < time {
+                found.append(Violation(.outOfOrder, "\(name) \(row.seq) is older than the one before"))
+            }
             time = row.timeMs
             if row.lost {
                 found.append(Violation(.lost, "\(name) \(row.seq) is a placeholder"))

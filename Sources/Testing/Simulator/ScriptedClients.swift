@@ -4,8 +4,8 @@ import Machinery
 import RPC
 import Wire
 
-/// Devices that send, and the rule that Login keeps for them: one ordered batch per (session, conversation) under way,
-/// and after an item that has to come again everything from there on comes again, in order, with the same ids.
+/// Devices that send, and the rule that Login keeps for them: one ordered batch per (session, conversation) under
+/// way, and after an item that has to come again everything from there on comes again, in order, with the same ids.
 public struct ScriptedClients: RoleMachine {
     public static let role = RoleName(rawValue: "clients")
     typealias Action = RoleAction<Never>
@@ -66,13 +66,18 @@ public struct ScriptedClients: RoleMachine {
     private var pushed: [String: UInt64] = [:]
     private var nextToken: UInt64 = 1
 
+    private let losesAnswers: Bool
+
     private static let tick: UInt64 = 1
     private static let tickMS: UInt32 = 50
     private static let firstRetry: UInt64 = 1000
     private static let itemsPerBatch = 12
 
-    /// - Parameter messages: how many each device makes.
-    public init(devices: [Device], messages: Int, seed: UInt64) {
+    /// - Parameters:
+    ///   - messages: how many each device makes.
+    ///   - losesAnswers: now and then a device sends a message again although it was accepted.
+    public init(devices: [Device], messages: Int, seed: UInt64, losesAnswers: Bool) {
+        self.losesAnswers = losesAnswers
         self.lanes = devices.map { Lane(device: $0, toMake: messages) }
         self.random = SeededRandom(seed: seed)
     }
@@ -120,7 +125,7 @@ public struct ScriptedClients: RoleMachine {
             }
             lanes[lane].sent.append(Sent(item: item))
         }
-        if random.chance(0.1) { lanes[lane].echo = lanes[lane].sent.firstIndex { $0.state == .accepted } }
+        if losesAnswers, random.chance(0.1) { lanes[lane].echo = lanes[lane].sent.firstIndex { $0.state == .accepted } }
     }
 
     // MARK: Sending

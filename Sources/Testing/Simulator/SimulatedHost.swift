@@ -18,17 +18,31 @@ enum HostEvent {
     case input
     case flush
 
-    /// For the event log: what it is, and a hash of what it carries.
-    var summary: (String, UInt64) {
+    /// For the event log: what it is, and a hash of the bytes it carries.
+    var text: String {
         switch self {
-        case .start: ("start", 0)
-        case .call(let id, let payload, _): ("call \(payload.kind) #\(id.value)", payload.hash)
-        case .reply(let token, .answered(let payload)): ("answered \(payload.kind) #\(token)", payload.hash)
-        case .reply(let token, .refused(let failure)): ("refused \(failure.reason) #\(token)", 0)
-        case .reply(let token, .unknown(let failure)): ("unknown \(failure.reason) #\(token)", 0)
-        case .timer(let id): ("timer \(id)", 0)
-        case .input: ("input", 0)
-        case .flush: ("flush", 0)
+        case .start: "start"
+        case .call(let id, let payload, _): "call \(payload.kind) #\(id.value) \(payload.hashText)"
+        case .reply(let token, .answered(let payload)): "answered \(payload.kind) #\(token) \(payload.hashText)"
+        case .reply(let token, .refused(let failure)): "refused \(failure.reason) #\(token)"
+        case .reply(let token, .unknown(let failure)): "unknown \(failure.reason) #\(token)"
+        case .timer(let id): "timer \(id)"
+        case .input: "input"
+        case .flush: "flush"
+        }
+    }
+
+    /// Two numbers that say which event it is, for the digest.
+    var numbers: (UInt64, UInt64) {
+        switch self {
+        case .start: (1, 0)
+        case .call(let id, let payload, _): (2 << 16 | UInt64(payload.kind), id.value)
+        case .reply(let token, .answered(let payload)): (3 << 16 | UInt64(payload.kind), token)
+        case .reply(let token, .refused(let failure)): (4 << 16 | UInt64(failure.code), token)
+        case .reply(let token, .unknown(let failure)): (5 << 16 | UInt64(failure.code), token)
+        case .timer(let id): (6, id)
+        case .input: (7, 0)
+        case .flush: (8, 0)
         }
     }
 }
@@ -44,10 +58,10 @@ enum HostAction {
 
 extension Payload {
     /// FNV-1a of the encoded body.
-    var hash: UInt64 {
+    var hashText: String {
         var hash: UInt64 = 0xcbf2_9ce4_8422_2325
         for byte in (try? encodedBody()) ?? [] { hash = (hash ^ UInt64(byte)) &* 0x100_0000_01b3 }
-        return hash
+        return String(hash, radix: 16)
     }
 }
 

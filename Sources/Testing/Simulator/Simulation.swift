@@ -3,10 +3,10 @@ import Machinery
 import RPC
 import Wire
 
-/// One history of any set of machines: one thread, one clock, one seed. What the hosts and connections of a real suite
-/// may do to a call, this bus does: delay it, lose it or its answer (the caller hears `.unknown`), refuse it before it
-/// left, deliver calls of different pairs in any order. It never delivers a call twice and never turns two calls of one
-/// pair round, because connections do not either.
+/// One history of any set of machines: one thread, one clock, one seed. What the hosts and connections of a real
+/// suite may do to a call, this bus does: delay it, lose it or its answer (the caller hears `.unknown`), refuse it
+/// before it left, deliver calls of different pairs in any order. It never delivers a call twice and never turns two
+/// calls of one pair round, because connections do not either.
 ///
 /// Isolation: none; a simulation belongs to whoever runs it.
 public final class Simulation {
@@ -21,7 +21,7 @@ public final class Simulation {
     public var observer: ((Observation) -> Void)?
     /// The event log, when it is kept: one line per event that a machine saw and per crash.
     public private(set) var lines: [String] = []
-    /// A hash of all that would be in the event log.
+    /// A hash over the time, place, kind and number of every event; `lines` has the hashes of what they carried too.
     public private(set) var digest: UInt64 = 0xcbf2_9ce4_8422_2325
     /// What machines wanted a person to see, in order.
     public private(set) var warnings: [String] = []
@@ -109,7 +109,7 @@ public final class Simulation {
     /// Ends a machine as kill -9 would. What it was asked and had not answered is unknown to the askers.
     public func crash(_ role: RoleName, _ instance: String) {
         guard let host = host(role, instance), host.isUp else { return }
-        note("crash", host, 0)
+        note("crash", host)
         for (_, call) in host.incoming.sorted(by: { $0.key < $1.key }) { breakOff(call) }
         host.stop()
     }
@@ -117,7 +117,7 @@ public final class Simulation {
     /// Starts a crashed machine again.
     public func restart(_ role: RoleName, _ instance: String) {
         guard let host = host(role, instance), !host.isUp else { return }
-        note("restart", host, 0)
+        note("restart", host)
         host.restart()
         post(.start, to: host)
     }
@@ -125,7 +125,7 @@ public final class Simulation {
     /// Lets a machine see nothing for a while, as a stopped process or a swapped-out one would.
     public func pause(_ role: RoleName, _ instance: String, forMS: UInt64) {
         guard let host = host(role, instance) else { return }
-        note("pause", host, forMS)
+        note("pause for \(forMS) ms", host)
         host.pausedUntil = micros + forMS * 1000
     }
 
@@ -222,7 +222,7 @@ public final class Simulation {
         case .warn(let text, let values):
             let sorted = values.sorted { $0.key < $1.key }.map { "\($0.key)=\($0.value)" }.joined(separator: " ")
             warnings.append("\(host.name): \(text) \(sorted)")
-            note("warn \(text)", host, 0)
+            note("warn \(text)", host)
         }
     }
 
@@ -260,16 +260,22 @@ public final class Simulation {
 
     private func record(_ event: HostEvent, _ host: SimulatedHost) {
         observer?(Observation(role: host.role, instance: host.instance, event: event))
-        let (what, hash) = event.summary
-        note(what, host, hash)
+        let (kind, number) = event.numbers
+        mix(micros)
+        mix(UInt64(host.number))
+        mix(kind)
+        mix(number)
+        if keepsLines { lines.append("\(micros) \(host.name) \(event.text)") }
     }
 
-    private func note(_ what: String, _ host: SimulatedHost, _ hash: UInt64) {
-        for word in [micros, UInt64(host.number), StableHash.of(what), hash] {
-            digest = StableHash.mix(digest ^ word) &* 0x100_0000_01b3
-        }
-        if keepsLines { lines.append("\(micros) \(host.name) \(what) \(String(hash, radix: 16))") }
+    private func note(_ what: String, _ host: SimulatedHost) {
+        mix(micros)
+        mix(UInt64(host.number))
+        mix(StableHash.of(what))
+        if keepsLines { lines.append("\(micros) \(host.name) \(what)") }
     }
+
+    private func mix(_ word: UInt64) { digest = StableHash.mix(digest ^ word) &* 0x100_0000_01b3 }
 }
 
 /// What the bus may do to calls. Chances are 0 to 1, per call.

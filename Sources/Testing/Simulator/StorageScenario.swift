@@ -7,8 +7,8 @@ import MsgWriterRole
 import RPC
 import Wire
 
-/// Clients, IM, MsgProxy, log, MsgWriter and the stores behind it: two of each role that may be doubled, through one storm
-/// of losses, delays, crashes, pauses and failing stores, and the calm after it.
+/// Clients, IM, MsgProxy, log, MsgWriter and the stores behind it: two of each role that may be doubled, through one
+/// storm of losses, delays, crashes, pauses and failing stores, and the calm after it.
 public struct StorageScenario {
     public var seed: UInt64
     /// Whether anything goes wrong besides the injected faults.
@@ -18,7 +18,9 @@ public struct StorageScenario {
     public var proxyFault = FaultHook()
     public var writerFault = FaultHook()
     public var conversations = 3
-    public var messagesPerDevice = 25
+    public var messagesPerDevice = 15
+    /// Whether the log is written a second time into empty stores and the rows compared.
+    public var checksReplay = true
     public var buckets: UInt32 = 4
 
     public init(seed: UInt64) { self.seed = seed }
@@ -34,7 +36,7 @@ public struct StorageScenario {
         public let endMS: UInt64
     }
 
-    private static let stormEndMS: UInt64 = 9000
+    private static let stormEndMS: UInt64 = 7000
     private static let patienceMS: UInt64 = 90_000
     private static let crashable: [(RoleName, String)] = [
         (.im, "1"), (.im, "2"), (.msgProxy, "1"), (.msgProxy, "2"), (.msgWriter, "1"), (.msgWriter, "2"),
@@ -59,7 +61,7 @@ public struct StorageScenario {
             var promises = Promises(clients: lanes, recent: recent)
             violations += promises.check()
             if !isQuiet(simulation) { violations.append(Violation(.stuck, "the log is not delivered to its end")) }
-            violations += replayDiffers(simulation, from: recent)
+            if checksReplay { violations += replayDiffers(simulation, from: recent) }
         }
         return Outcome(
             violations: violations, digest: simulation.digest, lines: simulation.lines,
@@ -91,7 +93,8 @@ public struct StorageScenario {
             writer.fault = instance == "1" ? writerFault : FaultHook()
             simulation.add(instance) { (_: MsgWriterMachine?) in MsgWriterMachine(config: writer) }
         }
-        let clients = ScriptedClients(devices: devices, messages: messagesPerDevice, seed: seed &+ 4)
+        let clients = ScriptedClients(
+            devices: devices, messages: messagesPerDevice, seed: seed &+ 4, losesAnswers: storm)
         simulation.add("clients") { $0 ?? clients }
     }
 
@@ -164,7 +167,7 @@ public struct StorageScenario {
         config.recordsPerRound = 5
         config.fault = writerFault
         again.add("1") { (_: MsgWriterMachine?) in MsgWriterMachine(config: config) }
-        again.run(untilMS: 6000)
+        again.run(untilMS: 3000)
         let rows = again.machine(FakeRecent.self, "recent")?.rows ?? [:]
         if rows == recent.rows || writerFault.isArmed { return [] }
         return [Violation(.replayDiffers, "the same log gave other rows")]

@@ -3,8 +3,8 @@ import Machinery
 import RPC
 import Wire
 
-/// The log port in memory: what was appended and committed survives a crash, who was waiting does not. A share `trouble`
-/// of appends fails from some entry of a partition on, one half of them after writing.
+/// The log port in memory: what was appended and committed survives a crash, who was waiting does not. A share
+/// `trouble` of appends fails from some entry of a partition on, one half of them after writing.
 public struct FakeLog: RoleMachine {
     public static let role = RoleName.messageLog
     typealias Action = RoleAction<Never>
