@@ -43,5 +43,24 @@ let package = Package(
         library("Shared", "Wire", ["Identity", protobuf, nio("NIOCore")]),
         library("Shared", "Machinery", []),
         library("Shared", "RPC", ["Wire", "Identity", logging, nio("NIOCore")]),
+        library("Shared", "ServiceSDK", ["Wire", "RPC", "Identity", "NIOTransport", logging]),
+
+        // Roles
+        role("Push", "PushProxy"),
+        role("Push", "PushServer"),
+        role("Push", "PushWorker"),
+
+        // Adapters
+        library("Adapters", "NIOTransport", ["Wire", "RPC", "Machinery", "Identity", logging, crypto, nio("NIOCore"), nio("NIOPosix")]),
+
+        // Examples
+        .executableTarget(
+            name: "martlet-echo",
+            dependencies: ["ServiceSDK", .product(name: "ArgumentParser", package: "swift-argument-parser")],
+            path: "Sources/Examples/EchoService", exclude: ["README.md"], swiftSettings: settings),
+
+        // Tests
+        tests("Push", ["PushProxyRole", "PushServerRole", "PushWorkerRole", "RPC", "Wire", "Identity", "Machinery", logging]),
+        tests("Transport", ["NIOTransport", "ServiceSDK", "RPC", "Wire", "Identity", logging, nio("NIOCore"), nio("NIOPosix")]),
     ]
 )
