@@ -163,7 +163,7 @@ export class Conversation {
     if (entry.headSeq >= this.counted.head) {
       this.counted = { head: entry.headSeq, read: entry.readSeq, unread: entry.unread };
     }
-    if (this.rows.length > 0 && this.first < this.firstVisible) this.rows = this.rows.filter((r) => r.seq >= this.firstVisible);
+    if (this.first < this.firstVisible) this.rows = this.rows.filter((row) => row.seq >= this.firstVisible);
     const last = entry.last ? readRow(entry.last) : null;
     // Without rows on show nothing has to be dense: the page that opening loads starts at the head.
     if (knewNothing || (this.rows.length === 0 && entry.headSeq > this.end)) {
@@ -171,6 +171,19 @@ export class Conversation {
     }
     if (last && (!this.last || last.seq > this.last.seq)) this.last = last;
     return last && last.seq > this.end ? this.receive(last) : this.drain();
+  }
+
+  /** Takes the news that somebody's state moved: ours, from another device, or the other side's. */
+  hint(hint) {
+    if (hint.userId === this.me) {
+      this.readSeq = Math.max(this.readSeq, hint.readSeq);
+      this.toldRead = Math.max(this.toldRead, hint.readSeq);
+      this.deliveredSeq = Math.max(this.deliveredSeq, hint.deliveredSeq);
+      this.toldDelivered = Math.max(this.toldDelivered, hint.deliveredSeq);
+    } else {
+      this.peerRead = Math.max(this.peerRead, hint.readSeq);
+      this.peerDelivered = Math.max(this.peerDelivered, hint.deliveredSeq, hint.readSeq);
+    }
   }
 
   /** Countable messages of others that were not read; null when it cannot be known without asking the server. */

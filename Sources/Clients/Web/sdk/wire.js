@@ -129,7 +129,8 @@ const SendItem = schema({
 });
 const SendResult = schema({ 1: ['outcome', 'uint'], 2: ['failure', Failure, 'maybe'], 3: ['sentMs', 'uint'] });
 const Stored = schema({
-  1: ['conversation', 'string'], 2: ['clientMsgId', 'bytes'], 3: ['seq', 'uint'], 4: ['n', 'uint'], 5: ['timeMs', 'uint'],
+  1: ['conversation', 'string'], 2: ['clientMsgId', 'bytes'], 3: ['seq', 'uint'], 4: ['n', 'uint'],
+  5: ['timeMs', 'uint'],
 });
 const ConversationEntry = schema({
   1: ['conversation', 'string'], 2: ['version', 'uint'], 3: ['joinedSeq', 'uint'], 4: ['leftSeq', 'uint'],
@@ -174,9 +175,11 @@ export const Schemas = Object.freeze({
   SyncNeeded: schema({ 1: ['reason', 'string'] }),
   ChatMessage: schema({
     1: ['sender', 'string'], 2: ['device', 'string'], 3: ['clientMsgId', 'bytes'], 4: ['kind', 'uint'],
-    5: ['content', 'bytes'], 6: ['sentMs', 'uint'], 7: ['control', 'bool'], 8: ['targetSeq', 'uint'], 9: ['svid', 'uint'],
+    5: ['content', 'bytes'], 6: ['sentMs', 'uint'], 7: ['control', 'bool'], 8: ['targetSeq', 'uint'],
+    9: ['svid', 'uint'],
   }),
   PushedMessage,
+  StateChange,
   SeqNotice: schema({ 1: ['stored', Stored, 'many'] }),
   Event: schema({ 1: ['svid', 'uint'], 2: ['name', 'string'], 3: ['body', 'bytes'] }),
   PresenceChange: schema({ 1: ['userId', 'string'], 2: ['online', 'bool'] }),
