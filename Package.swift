@@ -43,5 +43,17 @@ let package = Package(
         library("Shared", "Wire", ["Identity", protobuf, nio("NIOCore")]),
         library("Shared", "Machinery", []),
         library("Shared", "RPC", ["Wire", "Identity", logging, nio("NIOCore")]),
+
+        // Mains
+        .target(
+            name: "MartletCheck",
+            dependencies: [
+                "Wire", "Identity", "Machinery", nio("NIOCore"), nio("NIOPosix"), crypto,
+                .product(name: "ArgumentParser", package: "swift-argument-parser"),
+            ],
+            path: "Sources/Mains/Check", exclude: ["README.md"], swiftSettings: settings),
+
+        // Tests
+        tests("Check", ["MartletCheck", "Wire", "Identity", "Machinery", nio("NIOCore")]),
     ]
 )
