@@ -101,8 +101,12 @@ let package = Package(
                 nio("NIOPosix"),
             ],
             path: "Sources/Mains/Suite", swiftSettings: settings),
+        .target(
+            name: "MartletCheck",
+            dependencies: ["Wire", "Identity", "Machinery", nio("NIOCore"), nio("NIOPosix"), crypto, arguments],
+            path: "Sources/Mains/Check", exclude: ["README.md"], swiftSettings: settings),
         .executableTarget(
-            name: "martlet", dependencies: ["MartletSuite", arguments], path: "Sources/Mains/martlet",
+            name: "martlet", dependencies: ["MartletSuite", "MartletCheck", arguments], path: "Sources/Mains/martlet",
             swiftSettings: settings),
 
         // Testing
@@ -115,7 +119,9 @@ let package = Package(
         tests("Edge", ["LoginRole"] + shared + [nio("NIOCore"), nio("NIOPosix"), nio("NIOHTTP1"), nio("NIOWebSocket"), tls, logging]),
         tests("Roles", ["OnlineRole", "RouteRole", "UserRole", "MsgReaderRole", "Wire", "RPC", "Identity"]),
         tests("Contracts", ["EmbeddedStore", "TestKit", "Ports"] + shared),
+        tests("Check", ["MartletCheck", "Wire", "Identity", "Machinery", nio("NIOCore")]),
         tests("API", ["APIRole", "Wire", "RPC", "Identity", nio("NIOCore"), nio("NIOPosix")]),
+        tests("StoragePath", ["IMRole", "MsgProxyRole", "MsgWriterRole"] + shared),
         tests("Simulation", ["Simulator", "IMRole", "MsgProxyRole", "MsgWriterRole"] + shared),
     ]
 )

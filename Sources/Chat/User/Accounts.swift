@@ -53,6 +53,11 @@ extension UserMachine {
                     actions += settle(slot, .failed(failure))
                     continue
                 }
+                // A user who logs in again changes nothing: no write.
+                if Self.exists(row), put.tokenEpoch <= row.tokenEpoch {
+                    actions += settle(slot, .done(Failure()))
+                    continue
+                }
                 var kept = put
                 if Self.exists(row) { kept.profile = row.profile }
                 kept.profile.userID = put.profile.userID

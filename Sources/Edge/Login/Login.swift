@@ -33,7 +33,7 @@ extension LoginMachine {
         guard !known.app.suspended else { return refuse(id, Failure(.appSuspended, "app \(appID) is suspended")) }
         do {
             let claims = try token.verified(keys: known.keys, nowMS: now.wallMS)
-            register(id, handshake, claims)
+            if accounts.knows(id, claims) { register(id, handshake, claims) }
         } catch {
             if case .unknownKey = error, !handshake.refreshed,
                 now.micros >= known.fetchedMicros + config.appMissingMS * 1000
@@ -67,7 +67,7 @@ extension LoginMachine {
         }
     }
 
-    private mutating func register(_ id: ConnectionID, _ handshake: Handshake, _ claims: TokenClaims) {
+    mutating func register(_ id: ConnectionID, _ handshake: Handshake, _ claims: TokenClaims) {
         sessionCount += 1
         let sessionID = "\(loginID)-\(sessionCount)-\(String(random.next(), radix: 36))"
         connections[id]?.handshake?.register(as: sessionID)

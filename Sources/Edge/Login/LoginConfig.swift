@@ -65,6 +65,8 @@ public struct LoginConfig: Sendable {
     /// How long an absent app or key is believed to be absent.
     public var appMissingMS: UInt64 = 5000
     public var maxCachedApps = 1024
+    /// Users whose account is known to exist.
+    public var maxKnownUsers = 65_536
     /// How long a draining Login waits for requests in flight and for its unregistrations.
     public var drainMS: UInt64 = 5000
 

@@ -16,6 +16,7 @@ public struct LoginMachine: RoleMachine {
     /// What a call of ours was about.
     enum Call: Sendable {
         case apps([String])
+        case accounts([AccountDesk.Newcomer])
         case register([ConnectionID])
         case registerAgain([ConnectionID])
         case unregister([Registration])
@@ -38,6 +39,7 @@ public struct LoginMachine: RoleMachine {
     var sessionCount: UInt64 = 0
     var wheel = DeadlineWheel(nowMicros: 0)
     var apps: AppKeys
+    var accounts: AccountDesk
     var presence: PresenceDesk
     var requests = RequestDesk()
     var deliveries = DeliveryDesk()
@@ -57,6 +59,7 @@ public struct LoginMachine: RoleMachine {
         self.loginID = loginID
         self.random = random
         apps = AppKeys(config: config)
+        accounts = AccountDesk(config: config)
         presence = PresenceDesk(config: config)
     }
 
@@ -145,6 +148,7 @@ public struct LoginMachine: RoleMachine {
         switch call {
         case .requests(let tickets): answered(tickets, result)
         case .apps(let ids): appsAnswered(ids, result)
+        case .accounts(let batch): accountsAnswered(batch, result)
         case .register(let ids): registered(ids, result)
         case .registerAgain(let ids): registeredAgain(ids, result)
         case .unregister(let registrations): unregistered(registrations, result)
@@ -155,6 +159,7 @@ public struct LoginMachine: RoleMachine {
 
     private mutating func flush() {
         askForApps()
+        flushAccounts()
         flushPresence()
         flushRequests()
         flushWindows()

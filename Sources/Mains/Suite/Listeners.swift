@@ -2,7 +2,7 @@ import APIRole
 import Foundation
 import Logging
 import LoginRole
-import NIOCore
+import NIOPosix
 import RPC
 import Runtime
 
@@ -33,7 +33,7 @@ struct Listeners: Sendable {
 
     /// Opens the client ports.
     func startGateway(
-        wiring: Wiring, loops: [(eventLoop: any EventLoop, lane: Lane)], name: String
+        wiring: Wiring, group: MultiThreadedEventLoopGroup, lanes: [Lane], name: String
     ) async throws -> GatewayServer {
         let tls = settings.tls.map { GatewayTLS(certificatePath: $0.certificate, keyPath: $0.key) }
         var login = LoginConfig()
@@ -46,7 +46,8 @@ struct Listeners: Sendable {
             tls: tls, login: login)
         do {
             return try await GatewayServer.start(
-                config: config, loops: loops, directory: wiring.directory, namePrefix: name, logger: logger)
+                config: config, group: group, lanes: lanes, directory: wiring.directory, namePrefix: name,
+                logger: logger)
         } catch let error as GatewayError {
             throw StartError(error.description, cure: "See `martlet up --help` for the ports and files")
         }

@@ -2,7 +2,6 @@ import APIRole
 import Foundation
 import Logging
 import LoginRole
-import NIOCore
 import NIOPosix
 import RPC
 import Runtime
@@ -28,24 +27,22 @@ public struct OneProcessSuite: Sendable {
         let storage = Lane.thread(name: "storage")
         stores.host(on: wiring, storage: storage)
         let group = MultiThreadedEventLoopGroup(numberOfThreads: Self.loopCount(settings.loops))
-        let loops = group.makeIterator().enumerated().map { index, loop in
-            (eventLoop: loop, lane: Lane(name: "loop-\(index)", loop: loop))
-        }
+        let lanes = group.makeIterator().enumerated().map { Lane(name: "loop-\($0)", loop: $1) }
         wiring.pushProxy("pushproxy", on: storage)
         wiring.pushServer("pushserver", on: storage)
         wiring.online("online", on: storage)
         wiring.msgReader("msgreader", on: storage)
         wiring.msgWriter("msgwriter", on: storage)
-        for (index, loop) in loops.enumerated() {
-            wiring.route("route-\(index)", on: loop.lane)
-            wiring.msgProxy("msgproxy-\(index)", on: loop.lane)
-            wiring.im("im-\(index)", on: loop.lane)
-            wiring.pushWorker("pushworker-\(index)", on: loop.lane)
+        for (index, lane) in lanes.enumerated() {
+            wiring.route("route-\(index)", on: lane)
+            wiring.msgProxy("msgproxy-\(index)", on: lane)
+            wiring.im("im-\(index)", on: lane)
+            wiring.pushWorker("pushworker-\(index)", on: lane)
         }
-        wiring.user("user", on: loops[0].lane)
+        wiring.user("user", on: lanes[0])
         let caller = RoleCaller(directory: wiring.directory, lane: storage)
         try await DemoApp(access: access).provide(through: caller)
-        let gateway = try await listeners.startGateway(wiring: wiring, loops: loops, name: "login")
+        let gateway = try await listeners.startGateway(wiring: wiring, group: group, lanes: lanes, name: "login")
         let (tcpPort, wsPort) = (gateway.ports[0], gateway.ports[1])
         try await listeners.serveHTTP(gateway: gateway, webSocketPort: wsPort, wiring: wiring, lane: storage) { httpPort in
             try Addresses(

@@ -1,4 +1,5 @@
 import ArgumentParser
+import MartletCheck
 import MartletSuite
 
 /// The command-line tool: the suite, its clients and its checker.
@@ -10,7 +11,7 @@ struct Martlet: AsyncParsableCommand {
         discussion: "Start with `martlet up`, open the address that it prints, and `martlet chat --user alice`.",
         version: MartletVersion.text,
         subcommands: [
-            UpCommand.self, VersionCommand.self,
+            UpCommand.self, CheckCommand.self, VersionCommand.self,
         ])
 }
 
