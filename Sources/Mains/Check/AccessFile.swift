@@ -25,11 +25,6 @@ struct AccessFile: Decodable, Equatable {
     }
 }
 
-/// Why a check did not come to a verdict; each is one line.
-enum CheckError: Error, Equatable {
-    case cannotStart(String)
-}
-
 /// A user token for development: JWT, HS256, signed with the app's secret.
 enum DevToken {
     private struct Header: Encodable {

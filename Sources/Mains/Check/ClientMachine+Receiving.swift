@@ -62,7 +62,8 @@ extension ClientMachine {
         threads[index].repairing = false
         let before = threads[index].received.dense
         if let page = response?.pages.first, !page.hasFailure {
-            for pushed in page.messages where pushed.conversation.isEmpty || pushed.conversation == threads[index].name {
+            let name = threads[index].name
+            for pushed in page.messages where pushed.conversation.isEmpty || pushed.conversation == name {
                 take(threads[index].index, roster.row(pushed), .repair, now, &history)
             }
         }

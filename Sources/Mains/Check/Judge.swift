@@ -47,8 +47,8 @@ struct Verdict: Sendable, Equatable {
 
     static let mostFindings = 20
 
-    mutating func find(_ words: @autoclosure () -> String) {
-        if findings.count < Self.mostFindings { findings.append(words()) }
+    mutating func find(_ words: String) {
+        if findings.count < Self.mostFindings { findings.append(words) }
     }
 }
 

@@ -83,7 +83,8 @@ struct Report: Encodable, Equatable {
 
     var words: String {
         var lines = [
-            "\(acked) messages accepted, received \(delivered) times by other devices (\(redelivered) repeats on the wire).",
+            "\(acked) messages accepted, received \(delivered) times by other devices "
+                + "(\(redelivered) repeats on the wire).",
             "Send to receipt: median \(latency.p50) ms, p99 \(latency.p99) ms; to the ack: median \(ack.p50) ms, "
                 + "p99 \(ack.p99) ms.",
             "\(reconnects) reconnects, \(kills) kills, \(refused) sends refused for good; seed \(seed).",
