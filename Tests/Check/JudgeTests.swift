@@ -188,7 +188,7 @@ import Testing
         var world = World()
         let writer = world.rows[5].device ?? 0
         let number = world.history.offered(device: writer, conversation: 0)
-        world.history.refused(number)
+        world.history.refused(number, reason: "no_such_user")
         let row = Row(seq: 7, n: 7, timeMS: 200, number: number, device: writer)
         for device in world.receipts.indices { world.receive(row, device) }
         world.store(world.rows + [row])
