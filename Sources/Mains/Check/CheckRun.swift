@@ -200,8 +200,16 @@ final class CheckRun: @unchecked Sendable {
             guard sockets[slot].generation == generation else { return channel.close(promise: nil) }
             sockets[slot].channel = channel
             dispatch(slot, .opened)
-        case .failure(let error): broken("\(error)", slot, generation)
+        case .failure(let error): broken(Self.words(error), slot, generation)
         }
+    }
+
+    /// The first cause of a failed connect, in its own words.
+    private static func words(_ error: any Error) -> String {
+        guard let failed = error as? NIOConnectionError, let first = failed.connectionErrors.first else {
+            return "\(error)"
+        }
+        return (first.error as? IOError).map { String(cString: strerror($0.errnoCode)) } ?? "\(first.error)"
     }
 
     func arrived(_ frame: Frame, _ slot: Int, _ generation: Int) {

@@ -76,7 +76,7 @@ extension ClientMachine {
                 history.accepted(number, now: now)
                 resolve(index, number)
             case .refused where !result.failure.retryable:
-                history.refused(number)
+                history.refused(number, reason: result.failure.reason)
                 resolve(index, number)
             default:
                 history.doubted(number)
@@ -96,7 +96,7 @@ extension ClientMachine {
             if failure.retryable {
                 history.doubted(number)
             } else {
-                history.refused(number)
+                history.refused(number, reason: failure.reason)
                 resolve(index, number)
             }
         }

@@ -33,6 +33,8 @@ struct History: Sendable {
     private(set) var acceptedIn: [Int]
     private(set) var acked = 0
     private(set) var refused = 0
+    /// Why sends were refused for good, by the failure's reason.
+    private(set) var refusals: [String: Int] = [:]
     private(set) var delivered = 0
     private(set) var redelivered = 0
     /// Two devices, or one device twice, were shown different things at one place.
@@ -72,8 +74,9 @@ struct History: Sendable {
         ackLatency.add(now &- sends[number].sentMicros)
     }
 
-    mutating func refused(_ number: Int) {
+    mutating func refused(_ number: Int, reason: String) {
         guard sends[number].outcome == .open else { return }
+        refusals[reason, default: 0] += 1
         sends[number].outcome = .refused
         refused += 1
     }

@@ -16,6 +16,7 @@ struct Report: Encodable, Equatable {
 
     var acked: Int
     var refused: Int
+    var refusals: [String: Int]
     var delivered: Int
     var redelivered: Int
     var lost: Int
@@ -36,7 +37,8 @@ struct Report: Encodable, Equatable {
     var findings: [String]
 
     enum CodingKeys: String, CodingKey {
-        case acked, refused, delivered, redelivered, lost, duplicated, phantom, unresolved, unaudited, disconnected
+        case acked, refused, refusals, delivered, redelivered, lost, duplicated, phantom, unresolved, unaudited
+        case disconnected
         case reconnects, stalls, kills, seed, findings
         case outOfOrder = "out_of_order"
         case unreadMismatches = "unread_mismatches"
@@ -49,6 +51,7 @@ struct Report: Encodable, Equatable {
         let (verdict, history) = (outcome.verdict, outcome.history)
         acked = history.acked
         refused = history.refused
+        refusals = history.refusals
         delivered = history.delivered
         redelivered = history.redelivered
         lost = verdict.lost
@@ -89,6 +92,9 @@ struct Report: Encodable, Equatable {
                 + "p99 \(ack.p99) ms.",
             "\(reconnects) reconnects, \(kills) kills, \(refused) sends refused for good; seed \(seed).",
         ]
+        for (reason, count) in refusals.sorted(by: { $0.key < $1.key }) {
+            lines.append("Refused: \(count) with \(reason.isEmpty ? "no reason" : reason).")
+        }
         if isClean {
             lines.append("Nothing was lost, doubled, reordered or miscounted.")
             return lines.joined(separator: "\n") + "\n"

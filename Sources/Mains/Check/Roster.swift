@@ -99,8 +99,9 @@ struct Roster: Sendable {
 
     /// The client_msg_id of a message: its last four bytes are the number, so that nothing has to be remembered.
     static func messageID(_ number: Int, timeMS: UInt64, random: UInt64) -> Data {
-        let low = random & 0xffff_ffff_0000_0000 | UInt64(UInt32(truncatingIfNeeded: number))
-        return Data(MessageID.make(timeMS: timeMS, random: (random, low)))
+        // `MessageID` lays its random words down lowest byte first.
+        let last = UInt64(UInt32(truncatingIfNeeded: number).byteSwapped) << 32 | random & 0xffff_ffff
+        return Data(MessageID.make(timeMS: timeMS, random: (random, last)))
     }
 
     static func number(inID id: Data) -> Int? {
