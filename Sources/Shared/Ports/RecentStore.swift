@@ -11,9 +11,9 @@ public protocol RecentStore: RowReader {
     /// Dedup hits and heads, in the order asked; seq 0 where there is none.
     func lookup(_ request: WriterLookup) -> WriterFound
 
-    /// Stores rows of several buckets in one transaction. A bucket whose epoch or offset is not the expected one, or whose rows do
-    /// not continue their conversations densely, is a conflict and is left alone; the others go on. Unavailable:
-    /// nothing of that bucket was stored.
+    /// Stores rows of several buckets in one transaction. A bucket whose epoch or offset is not the expected one,
+    /// or whose rows do not continue their conversations densely, is a conflict and is left alone; the others go on.
+    /// Unavailable: nothing of that bucket was stored.
     func commit(_ buckets: [BucketCommit]) -> [BucketCommitResult]
 
     /// Heads and exact unread counts. `marks` is what an earlier answer said, or empty.

@@ -68,7 +68,8 @@ public final class MemoryPresenceStore: PresenceStore, @unchecked Sendable {
         }
         return zip(items, known).map { item, epoch in
             if item.tokenEpoch < epoch {
-                return Self.refused(Failure(.tokenRevoked, "tokens of epoch \(item.tokenEpoch) were revoked; the epoch is \(epoch)"))
+                return Self.refused(
+                    Failure(.tokenRevoked, "tokens of epoch \(item.tokenEpoch) were revoked; the epoch is \(epoch)"))
             }
             return register(item, micros)
         }

@@ -2,26 +2,30 @@
 enum RecentSchema {
     static let steps = [
         """
-        CREATE TABLE meta(one INTEGER PRIMARY KEY CHECK (one = 1), commits INTEGER NOT NULL, dedup_floor INTEGER NOT NULL);
+        CREATE TABLE meta(
+            one INTEGER PRIMARY KEY CHECK (one = 1), commits INTEGER NOT NULL, dedup_floor INTEGER NOT NULL);
         INSERT INTO meta VALUES(1, 0, 0);
         CREATE TABLE bucket(
             bucket INTEGER PRIMARY KEY, epoch INTEGER NOT NULL, stored INTEGER NOT NULL, incarnation INTEGER NOT NULL,
             owner TEXT NOT NULL, time INTEGER NOT NULL);
         CREATE TABLE conversation(
-            no INTEGER PRIMARY KEY, app TEXT NOT NULL, name TEXT NOT NULL, bucket INTEGER NOT NULL, seq INTEGER NOT NULL,
-            n INTEGER NOT NULL, time INTEGER NOT NULL, changed INTEGER NOT NULL, first_sender TEXT NOT NULL,
+            no INTEGER PRIMARY KEY, app TEXT NOT NULL, name TEXT NOT NULL, bucket INTEGER NOT NULL,
+            seq INTEGER NOT NULL, n INTEGER NOT NULL, time INTEGER NOT NULL, changed INTEGER NOT NULL,
+            first_sender TEXT NOT NULL,
             first_seq INTEGER NOT NULL, second_sender TEXT NOT NULL, second_seq INTEGER NOT NULL,
             others_seq INTEGER NOT NULL, recall_seq INTEGER NOT NULL, UNIQUE(app, name));
         CREATE TABLE message(
-            conv INTEGER NOT NULL, seq INTEGER NOT NULL, n INTEGER NOT NULL, time INTEGER NOT NULL, sender TEXT NOT NULL,
-            flags INTEGER NOT NULL, target INTEGER NOT NULL, blob BLOB NOT NULL, PRIMARY KEY(conv, seq)) WITHOUT ROWID;
+            conv INTEGER NOT NULL, seq INTEGER NOT NULL, n INTEGER NOT NULL, time INTEGER NOT NULL,
+            sender TEXT NOT NULL, flags INTEGER NOT NULL, target INTEGER NOT NULL, blob BLOB NOT NULL,
+            PRIMARY KEY(conv, seq)) WITHOUT ROWID;
         CREATE TABLE dedup(
             conv INTEGER NOT NULL, key BLOB NOT NULL, seq INTEGER NOT NULL, time INTEGER NOT NULL,
             PRIMARY KEY(conv, key)) WITHOUT ROWID;
         CREATE TABLE target(
             conv INTEGER NOT NULL, target_seq INTEGER NOT NULL, seq INTEGER NOT NULL, recall INTEGER NOT NULL,
             PRIMARY KEY(conv, target_seq, seq)) WITHOUT ROWID;
-        CREATE TABLE dead(no INTEGER PRIMARY KEY, bucket INTEGER NOT NULL, offset INTEGER NOT NULL, bytes BLOB NOT NULL);
+        CREATE TABLE dead(
+            no INTEGER PRIMARY KEY, bucket INTEGER NOT NULL, offset INTEGER NOT NULL, bytes BLOB NOT NULL);
         """
     ]
 
@@ -62,7 +66,11 @@ struct RecentStatements {
             second_sender = ?8, second_seq = ?9, others_seq = ?10, recall_seq = ?11 WHERE no = ?1
             """)
         messageAdd = try database.prepare(
-            "INSERT INTO message(conv, seq, n, time, sender, flags, target, blob) VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)")
+            """
+            INSERT INTO message(conv, seq, n, time, sender, flags, target, blob)
+            VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)
+            """
+        )
         let row = "SELECT seq, n, time, sender, flags, target, blob FROM message WHERE conv = ?1"
         messageGet = try database.prepare("\(row) AND seq = ?2")
         countAt = try database.prepare("SELECT n FROM message WHERE conv = ?1 AND seq = ?2")
@@ -76,7 +84,8 @@ struct RecentStatements {
             JOIN bucket b ON b.bucket = c.bucket WHERE (d.conv, d.key) > (?1, ?2) ORDER BY d.conv, d.key LIMIT ?3
             """)
         dedupDrop = try database.prepare("DELETE FROM dedup WHERE conv = ?1 AND key = ?2")
-        targetAdd = try database.prepare("INSERT OR IGNORE INTO target(conv, target_seq, seq, recall) VALUES(?1, ?2, ?3, ?4)")
+        targetAdd = try database.prepare(
+            "INSERT OR IGNORE INTO target(conv, target_seq, seq, recall) VALUES(?1, ?2, ?3, ?4)")
         ownCount = try database.prepare(
             """
             SELECT count(*) FROM message WHERE conv = ?1 AND seq > ?2 AND seq <= ?3 AND (flags & 1) = 0 AND sender = ?4

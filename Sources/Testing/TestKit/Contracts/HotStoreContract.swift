@@ -21,7 +21,9 @@ public enum HotStoreContract {
         return page.hasFailure ? nil : page.rows.map(\.seq)
     }
 
-    private static func query(_ name: String, _ from: UInt64, _ before: UInt64, _ limit: UInt32, _ atLeast: UInt64) -> RowsQuery {
+    private static func query(_ name: String, _ from: UInt64, _ before: UInt64, _ limit: UInt32, _ atLeast: UInt64)
+        -> RowsQuery
+    {
         RecentStoreContract.query(name, from: from, before: before, limit: limit, atLeast: atLeast)
     }
 

@@ -122,7 +122,8 @@ public enum PresenceStoreContract {
         try same(store.lease(lease("login-1", 2), micros: 1).known, false, "one of two")
         _ = try register(store, registration("b", "2"))
         try same(store.lease(lease("login-1", 2), micros: 2).known, true, "both")
-        try same(store.lease(lease("login-1", 5), micros: 3).known, true, "once known, registrations may be on their way")
+        try same(
+            store.lease(lease("login-1", 5), micros: 3).known, true, "once known, registrations may be on their way")
     }
 
     private static func unknownFirst(_ store: any PresenceStore) throws {

@@ -39,7 +39,9 @@ public enum RecentStoreContract {
         return row
     }
 
-    public static func claim(_ store: any RecentStore, _ bucket: UInt32, incarnation: UInt64 = 7, end: UInt64 = 1000) -> BucketClaimResult {
+    public static func claim(_ store: any RecentStore, _ bucket: UInt32, incarnation: UInt64 = 7, end: UInt64 = 1000)
+        -> BucketClaimResult
+    {
         var claim = BucketClaim()
         claim.bucket = bucket
         claim.incarnation = incarnation
@@ -69,7 +71,9 @@ public enum RecentStoreContract {
         try same(result.map(\.state), [.commitDone], "storing \(rows.count) rows")
     }
 
-    static func query(_ conversation: String, from: UInt64 = 0, before: UInt64 = 0, limit: UInt32 = 10, atLeast: UInt64 = 0) -> RowsQuery {
+    static func query(
+        _ conversation: String, from: UInt64 = 0, before: UInt64 = 0, limit: UInt32 = 10, atLeast: UInt64 = 0
+    ) -> RowsQuery {
         var query = RowsQuery()
         query.appID = "demo"
         query.conversation = conversation
@@ -109,7 +113,8 @@ public enum RecentStoreContract {
 
     /// A query for the state of a conversation.
     public static func head(
-        _ conversation: String, _ user: String, read: UInt64 = 0, joined: UInt64 = 0, left: UInt64 = 0, cleared: UInt64 = 0
+        _ conversation: String, _ user: String, read: UInt64 = 0, joined: UInt64 = 0, left: UInt64 = 0,
+        cleared: UInt64 = 0
     ) -> HeadQuery {
         var query = HeadQuery()
         query.appID = "demo"
