@@ -254,8 +254,18 @@ import Wire
         let foreign = script.ask(fetch("a", generation + 1, [MessageLogContract.position(7, 0)]))
         #expect(refusal(foreign) == ErrorCode.forbidden.number)
         #expect(refusal(script.ask(fetch("", generation))) == ErrorCode.malformedRequest.number)
-        let beyond = script.ask(fetch("a", generation + 1, [MessageLogContract.position(0, 9)], wait: 100))
-        #expect(refusal(beyond) == ErrorCode.limitExceeded.number)
+    }
+
+    @Test func aPositionBeyondTheEndIsShownByTheEnds() throws {
+        var script = try script()
+        let generation = try join(&script, "a").generation
+        _ = script.ask(append([(1, "x")]))
+        let positions = [MessageLogContract.position(0, 9), MessageLogContract.position(1, 0)]
+        let answer = try fetched(script.ask(fetch("a", generation, positions, wait: 100)))
+        #expect(answer.ends.first == MessageLogContract.position(0, 0))
+        #expect(answer.entries.map(\.partition) == [1])
+        let alone = try fetched(script.ask(fetch("a", generation, [positions[0]], wait: 100)))
+        #expect(alone.entries.isEmpty && alone.ends.count == 8)
     }
 
     @Test func generationsGoOnOverARestart() throws {

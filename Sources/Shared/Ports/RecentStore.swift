@@ -42,17 +42,22 @@ public struct DeadLetter: Equatable, Sendable {
 
 /// Pages of rows: what the recent and the hot store have in common for readers.
 public protocol RowReader: AnyObject, Sendable {
-    /// One page per query, dense and ascending; at most `RowLimits.pageRows` rows. `from_seq`: from there up (and below
+    /// One page per query, dense and ascending; at most `RowLimits.pageRows` rows, with the
+    /// seqs among them that their sender recalled in any later row. `from_seq`: from there up (and below
     /// `before_seq` when that is set too). `before_seq` alone: the newest rows below it. Neither: the newest.
     func rows(_ queries: [RowsQuery]) -> [RowsPage]
 }
 
 /// Bounds of pages.
 public enum RowLimits {
-    /// Most rows of a page; also what a limit of 0 means.
-    public static let pageRows = 200
-    /// A page ends early, dense all the same, when its messages exceed this.
-    public static let pageBytes = 1 << 20
+    /// Most rows of a page.
+    public static let pageRows = 1000
+    /// What a limit of 0 means.
+    public static let pageRowsDefault = 200
+    /// A page ends early, dense all the same, when its messages exceed this: 200 of the largest messages fit.
+    public static let pageBytes = 8 << 20
+    /// Messages of all pages of an answer, which must fit a frame between services; pages beyond fail as overloaded.
+    public static let answerBytes = 12 << 20
     /// Queries in one call.
     public static let queries = 4096
 }

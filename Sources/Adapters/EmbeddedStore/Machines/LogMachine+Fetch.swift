@@ -129,7 +129,9 @@ extension LogMachine {
         guard withRecords else { return .reply(id, .logFetched(answer)) }
         let bytes = min(max(Int(fetch.maxBytes), Limits.fetchBytesLeast), Limits.fetchBytes)
         do throws(Failure) {
-            answer.entries = try log.store.read(fetch.positions, maxBytes: bytes)
+            // A position beyond the end is no reason to starve the other partitions: `ends` shows it to the member.
+            let wanted = fetch.positions.filter { $0.offset <= log.store.range(of: $0.partition).end }
+            answer.entries = try log.store.read(wanted, maxBytes: bytes)
             return .reply(id, .logFetched(answer))
         } catch { return .refuse(id, error) }
     }

@@ -104,18 +104,10 @@ extension SQLiteRecentStore {
             placed.heads[slot].time = row.timeMs
             placed.heads[slot].changed = draft.number
             if !row.control { placed.heads[slot].noteSender(row.sender, row.seq) }
-            if Self.isRecall(row) { placed.heads[slot].recallSeq = row.seq }
+            if Recall.isOne(row) { placed.heads[slot].recallSeq = row.seq }
             placed.slots.append(slot)
         }
         return nil
-    }
-
-    /// Only rows with a target are looked into: unread counts leave recalled messages out.
-    static func isRecall(_ row: StoredRow) -> Bool {
-        guard row.targetSeq > 0, row.control, let message = try? ChatMessage(serializedBytes: row.message) else {
-            return false
-        }
-        return message.kind == .contentRecall
     }
 
     private func write(_ commit: BucketCommit, _ placed: inout Placed, _ draft: inout Draft) throws(SQLiteError) {
@@ -136,7 +128,7 @@ extension SQLiteRecentStore {
                 statements.targetAdd.bind(1, conversation)
                 statements.targetAdd.bind(2, row.targetSeq)
                 statements.targetAdd.bind(3, row.seq)
-                statements.targetAdd.bind(4, Self.isRecall(row))
+                statements.targetAdd.bind(4, Recall.isOne(row))
                 try statements.targetAdd.run()
             }
         }

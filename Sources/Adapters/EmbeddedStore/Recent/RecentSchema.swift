@@ -40,7 +40,7 @@ struct RecentStatements {
     let headGet, headAdd, headMove: Statement
     let messageAdd, messageGet, countAt, pageUp, pageDown: Statement
     let dedupAdd, dedupGet, dedupScan, dedupDrop: Statement
-    let targetAdd, ownCount, recalledCount: Statement
+    let targetAdd, ownCount, recalledCount, recalledIn: Statement
     let deadAdd, deadGet: Statement
     let metaMove, metaFloor: Statement
 
@@ -90,14 +90,16 @@ struct RecentStatements {
             """
             SELECT count(*) FROM message WHERE conv = ?1 AND seq > ?2 AND seq <= ?3 AND (flags & 1) = 0 AND sender = ?4
             """)
-        // Recalled: some later visible row of the same sender, or of a service, recalls it.
-        recalledCount = try database.prepare(
-            """
-            SELECT count(DISTINCT t.target_seq) FROM target t JOIN message m ON m.conv = t.conv AND m.seq = t.target_seq
+        // Recalled: a later row of the same sender says so. The border is what the user may see.
+        let recalled = """
+            FROM target t JOIN message m ON m.conv = t.conv AND m.seq = t.target_seq
             JOIN message r ON r.conv = t.conv AND r.seq = t.seq
-            WHERE t.conv = ?1 AND t.target_seq > ?2 AND t.target_seq <= ?3 AND t.seq <= ?3 AND t.recall = 1
-            AND (m.flags & 1) = 0 AND m.sender <> ?4 AND (r.sender = m.sender OR r.sender = '')
-            """)
+            WHERE t.conv = ?1 AND t.target_seq > ?2 AND t.target_seq <= ?3 AND t.recall = 1 AND (m.flags & 1) = 0
+            AND r.sender = m.sender
+            """
+        recalledCount = try database.prepare(
+            "SELECT count(DISTINCT t.target_seq) \(recalled) AND t.seq <= ?3 AND m.sender <> ?4")
+        recalledIn = try database.prepare("SELECT DISTINCT t.target_seq \(recalled) ORDER BY 1")
         deadAdd = try database.prepare("INSERT INTO dead(bucket, offset, bytes) VALUES(?1, ?2, ?3)")
         deadGet = try database.prepare("SELECT bucket, offset, bytes FROM dead ORDER BY no LIMIT ?1")
         metaMove = try database.prepare("UPDATE meta SET commits = ?1")
