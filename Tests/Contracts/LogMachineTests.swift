@@ -29,7 +29,8 @@ import Wire
     }
 
     private func fetch(
-        _ member: String, _ generation: UInt64 = 0, _ positions: [LogPosition] = [], wait: UInt32 = 0, log: String = "msg"
+        _ member: String, _ generation: UInt64 = 0, _ positions: [LogPosition] = [], wait: UInt32 = 0,
+        log: String = "msg"
     ) -> Payload {
         var request = LogFetch()
         request.log = log
@@ -92,7 +93,8 @@ import Wire
     @Test func badEntriesAreRefusedOneByOne() throws {
         var script = try script()
         let big = String(repeating: "x", count: EmbeddedConfig.maxRecordBytes + 1)
-        guard case .answered(.logAppended(let answer)) = script.ask(append([(0, "a"), (8, "b"), (0, big), (0, "c")])) else {
+        guard case .answered(.logAppended(let answer)) = script.ask(append([(0, "a"), (8, "b"), (0, big), (0, "c")]))
+        else {
             Issue.record("no answer")
             return
         }
@@ -169,7 +171,8 @@ import Wire
     @Test func aParkedFetchIsAnsweredByTheFlushThatBringsData() throws {
         var script = try script()
         let generation = try join(&script, "a").generation
-        let (id, actions) = script.call(fetch("a", generation, (0..<8).map { MessageLogContract.position($0, 0) }, wait: 2000))
+        let (id, actions) = script.call(
+            fetch("a", generation, (0..<8).map { MessageLogContract.position($0, 0) }, wait: 2000))
         #expect(actions == [.timer(2, afterMS: 2000)])
         #expect(script.event(.flush).isEmpty)
         _ = script.call(append([(3, "news")]))
@@ -228,11 +231,18 @@ import Wire
         _ = script.ask(append([(0, "a"), (7, "b")]))
         let old = try join(&script, "a")
         let new = try join(&script, "b")
-        #expect(refusal(script.ask(commit("a", old.generation, [MessageLogContract.position(0, 1)]))) == ErrorCode.forbidden.number)
+        #expect(
+            refusal(script.ask(commit("a", old.generation, [MessageLogContract.position(0, 1)])))
+                == ErrorCode.forbidden.number)
         #expect(refusal(script.ask(commit("c", new.generation, []))) == ErrorCode.forbidden.number)
-        #expect(refusal(script.ask(commit("a", new.generation, [MessageLogContract.position(7, 1)]))) == ErrorCode.forbidden.number)
-        #expect(refusal(script.ask(commit("a", new.generation, [MessageLogContract.position(0, 2)]))) == ErrorCode.limitExceeded.number)
-        #expect(script.ask(commit("a", new.generation, [MessageLogContract.position(0, 1)])) == .answered(.done(Done())))
+        #expect(
+            refusal(script.ask(commit("a", new.generation, [MessageLogContract.position(7, 1)])))
+                == ErrorCode.forbidden.number)
+        #expect(
+            refusal(script.ask(commit("a", new.generation, [MessageLogContract.position(0, 2)])))
+                == ErrorCode.limitExceeded.number)
+        #expect(
+            script.ask(commit("a", new.generation, [MessageLogContract.position(0, 1)])) == .answered(.done(Done())))
         let again = try fetched(script.ask(fetch("a")))
         #expect(again.assigned.first == MessageLogContract.position(0, 1))
     }
@@ -244,8 +254,18 @@ import Wire
         let foreign = script.ask(fetch("a", generation + 1, [MessageLogContract.position(7, 0)]))
         #expect(refusal(foreign) == ErrorCode.forbidden.number)
         #expect(refusal(script.ask(fetch("", generation))) == ErrorCode.malformedRequest.number)
-        let beyond = script.ask(fetch("a", generation + 1, [MessageLogContract.position(0, 9)], wait: 100))
-        #expect(refusal(beyond) == ErrorCode.limitExceeded.number)
+    }
+
+    @Test func aPositionBeyondTheEndIsShownByTheEnds() throws {
+        var script = try script()
+        let generation = try join(&script, "a").generation
+        _ = script.ask(append([(1, "x")]))
+        let positions = [MessageLogContract.position(0, 9), MessageLogContract.position(1, 0)]
+        let answer = try fetched(script.ask(fetch("a", generation, positions, wait: 100)))
+        #expect(answer.ends.first == MessageLogContract.position(0, 0))
+        #expect(answer.entries.map(\.partition) == [1])
+        let alone = try fetched(script.ask(fetch("a", generation, [positions[0]], wait: 100)))
+        #expect(alone.entries.isEmpty && alone.ends.count == 8)
     }
 
     @Test func generationsGoOnOverARestart() throws {

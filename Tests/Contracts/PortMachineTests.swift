@@ -37,8 +37,9 @@ import Wire
         #expect(calls.allSatisfy { $0.actions.isEmpty })
         let actions = script.event(.flush)
         for (index, call) in calls.enumerated() {
-            guard case .answered(.storeCommitted(let answer)) = MachineScript<RecentMachine<SQLiteRecentStore>>.answer(
-                to: call.id, in: actions)
+            guard
+                case .answered(.storeCommitted(let answer)) = MachineScript<RecentMachine<SQLiteRecentStore>>.answer(
+                    to: call.id, in: actions)
             else {
                 Issue.record("no answer")
                 continue
@@ -104,7 +105,12 @@ import Wire
         }
         #expect(answer.results.map(\.hasFailure) == [false])
         var lookup = LookupRequest()
-        lookup.users = [UserKey.with { $0.appID = "demo"; $0.userID = "a" }]
+        lookup.users = [
+            UserKey.with {
+                $0.appID = "demo"
+                $0.userID = "a"
+            }
+        ]
         func state() -> PresenceState? {
             guard case .answered(.lookupResponse(let found)) = script.ask(.lookupRequest(lookup)) else { return nil }
             return found.results.first?.state
@@ -132,8 +138,9 @@ import Wire
         let actions = script.event(.flush)
         #expect(actions.count == 3)
         for (call, name) in zip(calls, ["g:alice", "g:bob"]) {
-            guard case .answered(.indexSaved(let saved)) = MachineScript<UserStoreMachine<SQLiteUserStore>>.answer(
-                to: call.id, in: actions)
+            guard
+                case .answered(.indexSaved(let saved)) = MachineScript<UserStoreMachine<SQLiteUserStore>>.answer(
+                    to: call.id, in: actions)
             else {
                 Issue.record("no answer")
                 continue
@@ -141,7 +148,12 @@ import Wire
             #expect(saved.rows.map(\.conversation) == ["p:alice|bob", name])
         }
         var load = UserLoad()
-        load.users = [UserKey.with { $0.appID = "demo"; $0.userID = "alice" }]
+        load.users = [
+            UserKey.with {
+                $0.appID = "demo"
+                $0.userID = "alice"
+            }
+        ]
         guard case .answered(.userLoaded(let loaded)) = script.ask(.userLoad(load)) else {
             Issue.record("no answer")
             return

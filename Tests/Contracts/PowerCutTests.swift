@@ -68,7 +68,9 @@ import Wire
                 position.offset = offset
                 let entries = try log.read([position], maxBytes: 2000)
                 for entry in entries {
-                    if entry.offset != offset { return "partition \(partition) jumps from \(offset) to \(entry.offset)" }
+                    if entry.offset != offset {
+                        return "partition \(partition) jumps from \(offset) to \(entry.offset)"
+                    }
                     found[offset] = entry.record
                     offset += 1
                 }
@@ -90,7 +92,9 @@ import Wire
         for _ in 0..<5 {
             do throws(StoreOpenError) {
                 let log: SegmentLog
-                do { log = try open(disk, seed) } catch let error as StoreOpenError { throw error } catch { return "\(error)" }
+                do { log = try open(disk, seed) } catch let error as StoreOpenError { throw error } catch {
+                    return "\(error)"
+                }
                 do {
                     if let fault = try fault(log, acked) { return fault }
                     try work(log, &acked, &random)

@@ -150,7 +150,8 @@ import Wire
         #expect(log.append([MessageLogContract.entry(0, "fits")]).map(\.offset) == [5])
         restart()
         let again = try open(segmentBytes: 1 << 20)
-        #expect(try again.read([MessageLogContract.position(0, 5)], maxBytes: 99).map { $0.record } == [Data("fits".utf8)])
+        #expect(
+            try again.read([MessageLogContract.position(0, 5)], maxBytes: 99).map { $0.record } == [Data("fits".utf8)])
         #expect(again.range(of: 0).end == 6)
     }
 

@@ -1,10 +1,11 @@
-@testable import EmbeddedStore
 import Foundation
 import Identity
 import Ports
 import TestKit
 import Testing
 import Wire
+
+@testable import EmbeddedStore
 
 /// What only stores in files can show: restarts, versions, full and forbidden disks, purging.
 @Suite struct StoreFileTests {
@@ -81,7 +82,9 @@ import Wire
             let database = try SQLiteDatabase(path, durability: .normal, cacheBytes: 1 << 20)
             try database.run("PRAGMA user_version=99")
         }
-        for work in [{ _ = try SQLiteRecentStore(path: path) }, { _ = try SQLiteUserStore(path: path) }] as [() throws -> Void] {
+        for work in [{ _ = try SQLiteRecentStore(path: path) }, { _ = try SQLiteUserStore(path: path) }]
+            as [() throws -> Void]
+        {
             let found = try #require(error(work))
             #expect(found.kind == .newerVersion)
             #expect(found.message.contains("newer Martlet (version 99, this one knows 1)"))
@@ -162,8 +165,11 @@ import Wire
         var steps = 0
         while try store.purgeDedup(limit: 5, nowMS: now) { steps += 1 }
         #expect(steps == 4)
-        #expect(try store.database.number("SELECT count(*) FROM dedup d JOIN conversation c ON c.no = d.conv WHERE c.bucket = 2") == 3)
-        let oldest = try store.database.number("SELECT min(d.seq) FROM dedup d JOIN conversation c ON c.no = d.conv WHERE c.bucket = 1")
+        #expect(
+            try store.database.number(
+                "SELECT count(*) FROM dedup d JOIN conversation c ON c.no = d.conv WHERE c.bucket = 2") == 3)
+        let oldest = try store.database.number(
+            "SELECT min(d.seq) FROM dedup d JOIN conversation c ON c.no = d.conv WHERE c.bucket = 1")
         #expect(oldest == 6)
         #expect(try store.purgeDedup(limit: 5, nowMS: now) == false)
         #expect(try store.database.number("SELECT count(*) FROM dedup") == 18)

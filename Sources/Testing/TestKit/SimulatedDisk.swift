@@ -115,7 +115,9 @@ public final class SimulatedDisk: FileLayer {
     /// Changes bytes behind everybody's back: what a failing platter does.
     public func damage(_ path: String, at position: Int) {
         state.withLock { state in
-            guard let number = state.names[path], var node = state.nodes[number], position < node.live.count else { return }
+            guard let number = state.names[path], var node = state.nodes[number], position < node.live.count else {
+                return
+            }
             node.live[position] ^= 0x5a
             if position < node.durable.count { node.durable[position] ^= 0x5a }
             state.nodes[number] = node
@@ -150,7 +152,8 @@ public final class SimulatedDisk: FileLayer {
 
     public func list(_ folder: String) throws(FileError) -> [String] {
         state.withLock { state in
-            state.names.keys.filter { $0.hasPrefix(folder + "/") }.map { String($0.dropFirst(folder.count + 1)) }.sorted()
+            state.names.keys.filter { $0.hasPrefix(folder + "/") }.map { String($0.dropFirst(folder.count + 1)) }
+                .sorted()
         }
     }
 
@@ -200,7 +203,8 @@ public final class SimulatedDisk: FileLayer {
     // MARK: files
 
     private func withNode<T>(
-        _ number: Int, _ life: Int, _ operation: String, _ path: String, _ work: (inout State, inout Node) -> Result<T, FileError>
+        _ number: Int, _ life: Int, _ operation: String, _ path: String,
+        _ work: (inout State, inout Node) -> Result<T, FileError>
     ) throws(FileError) -> T {
         let outcome: Result<T, FileError> = state.withLock { state in
             guard state.life == life, var node = state.nodes[number] else {

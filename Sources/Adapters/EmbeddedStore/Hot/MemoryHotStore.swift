@@ -124,7 +124,15 @@ public final class MemoryHotStore: HotStore, @unchecked Sendable {
 
     // MARK: reading
 
-    public func rows(_ queries: [RowsQuery]) -> [RowsPage] { queries.map(page) }
+    public func rows(_ queries: [RowsQuery]) -> [RowsPage] {
+        var bytes = 0
+        return queries.map { query in
+            guard bytes < RowLimits.answerBytes else { return Self.miss() }
+            let page = page(query)
+            bytes += page.rows.reduce(0) { $0 + $1.message.count }
+            return page
+        }
+    }
 
     private func page(_ query: RowsQuery) -> RowsPage {
         guard let index = places[Name(app: query.appID, conversation: query.conversation)] else { return Self.miss() }
@@ -132,7 +140,7 @@ public final class MemoryHotStore: HotStore, @unchecked Sendable {
         link(index)
         let rows = slots[index].rows.suffix(limitRows)
         guard let first = rows.first?.seq, let last = rows.last, query.atLeast <= last.seq else { return Self.miss() }
-        let limit = query.limit == 0 ? RowLimits.pageRows : min(Int(query.limit), RowLimits.pageRows)
+        let limit = query.limit == 0 ? RowLimits.pageRowsDefault : min(Int(query.limit), RowLimits.pageRows)
         let from: UInt64
         let below: UInt64
         if query.fromSeq > 0 {
@@ -150,6 +158,7 @@ public final class MemoryHotStore: HotStore, @unchecked Sendable {
         if from < below {
             let start = rows.startIndex + Int(from - first)
             page.rows = Self.bounded(rows[start..<rows.startIndex + Int(below - first)], upwards: query.fromSeq > 0)
+            page.recalledSeqs = Self.recalled(rows[start...], Set(page.rows.lazy.map(\.seq)))
         }
         page.head.appID = query.appID
         page.head.conversation = query.conversation
@@ -169,6 +178,17 @@ public final class MemoryHotStore: HotStore, @unchecked Sendable {
             count += 1
         }
         return Array(upwards ? rows.prefix(count) : rows.suffix(count))
+    }
+
+    /// Which of the seqs a later row of the same sender recalls. `rows` begins with the page and goes to the newest.
+    private static func recalled(_ rows: ArraySlice<StoredRow>, _ page: Set<UInt64>) -> [UInt64] {
+        guard let first = rows.first?.seq else { return [] }
+        var seqs: Set<UInt64> = []
+        for row in rows where row.control && page.contains(row.targetSeq) && Recall.isOne(row) {
+            let target = rows[rows.startIndex + Int(row.targetSeq - first)]
+            if target.sender == row.sender, !target.control { seqs.insert(row.targetSeq) }
+        }
+        return seqs.sorted()
     }
 
     private static func miss() -> RowsPage {

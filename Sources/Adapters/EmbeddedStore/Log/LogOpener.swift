@@ -36,7 +36,9 @@ struct LogOpener {
             guard meta.partitions == config.partitions else {
                 throw StoreOpenError(
                     .mismatch,
-                    "\(home.path) has \(meta.partitions) partitions, not \(config.partitions); the number is fixed for a log's life")
+                    "\(home.path) has \(meta.partitions) partitions, not \(config.partitions); "
+                        + "the number is fixed for a log's life"
+                )
             }
             return
         }
@@ -81,8 +83,9 @@ struct LogOpener {
         if let lost = state.positions.beyond(state.active.ends) {
             throw StoreOpenError(
                 .corrupt,
-                "\(home.path) has lost records: partition \(lost.partition) ends at \(state.active.ends[lost.partition]), but "
-                    + "group \(lost.group) has consumed it up to \(lost.offset); restore the log from a copy")
+                "\(home.path) has lost records: partition \(lost.partition) ends at "
+                    + "\(state.active.ends[lost.partition]), but group \(lost.group) has consumed it up to "
+                    + "\(lost.offset); restore the log from a copy")
         }
         return state
     }
@@ -105,13 +108,17 @@ struct LogOpener {
 
     private func gap(_ number: UInt64) -> StoreOpenError {
         StoreOpenError(
-            .corrupt, "\(home.path)/\(SegmentFormat.name(number)) does not continue the segment before it; restore the log from a copy")
+            .corrupt,
+            "\(home.path)/\(SegmentFormat.name(number)) does not continue the segment before it; "
+                + "restore the log from a copy"
+        )
     }
 
     private func damaged(_ number: UInt64, at byte: Int, _ why: String) -> StoreOpenError {
         StoreOpenError(
             .corrupt,
-            "\(home.path)/\(SegmentFormat.name(number)) is damaged at byte \(byte): \(why); restore the log from a copy")
+            "\(home.path)/\(SegmentFormat.name(number)) is damaged at byte \(byte): \(why); restore the log from a copy"
+        )
     }
 
     private func contents(_ number: UInt64) throws(StoreOpenError) -> [UInt8] {
@@ -149,7 +156,9 @@ struct LogOpener {
             let size = try Self.plainly { () throws(FileError) in
                 try home.files.open(home.full(SegmentFormat.name(number)), create: false).size()
             }
-            guard size == segment.bytes else { throw damaged(number, at: min(size, segment.bytes), "its size is wrong") }
+            guard size == segment.bytes else {
+                throw damaged(number, at: min(size, segment.bytes), "its size is wrong")
+            }
             return segment
         }
         let bytes = try contents(number)
@@ -181,7 +190,8 @@ struct LogOpener {
             tail.append(frame.partition, Data(UnsafeRawBufferPointer(rebasing: raw[frame.body])))
         }
         if let proof = scan.damagedBefore {
-            throw damaged(number, at: scan.validBytes, "a record is bad, and byte \(proof) proves that it was whole once")
+            throw damaged(
+                number, at: scan.validBytes, "a record is bad, and byte \(proof) proves that it was whole once")
         }
         if let (known, _) = try readIndex(number), scan.validBytes < known.bytes {
             throw damaged(number, at: scan.validBytes, "its index knows of \(known.bytes) bytes")
@@ -205,7 +215,10 @@ struct LogOpener {
         guard let bytes else { return GroupPositions(partitions: partitions) }
         guard let found = GroupPositions(bytes, incarnation: meta.incarnation, partitions: partitions) else {
             throw StoreOpenError(
-                .corrupt, "\(home.path)/\(GroupPositions.fileName) is damaged; remove it and every group starts at the log's begin")
+                .corrupt,
+                "\(home.path)/\(GroupPositions.fileName) is damaged; "
+                    + "remove it and every group starts at the log's begin"
+            )
         }
         return found
     }

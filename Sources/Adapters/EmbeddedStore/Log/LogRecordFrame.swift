@@ -1,9 +1,9 @@
 import Foundation
 import Wire
 
-/// One record in a segment: checksum, length, partition, offset, where its batch began, then the bytes. The place of the batch is
-/// the proof that everything before it was durable when the record was written: a bad record with a valid one of a
-/// later batch behind it is damage, not a torn tail.
+/// One record in a segment: checksum, length, partition, offset, where its batch began, then the bytes. The place of
+/// the batch is the proof that everything before it was durable when the record was written: a bad record with
+/// a valid one of a later batch behind it is damage, not a torn tail.
 struct LogRecordFrame {
     static let headerBytes = 28
     let partition: UInt32
@@ -17,7 +17,9 @@ struct LogRecordFrame {
     static func bytes(_ entry: LogEntry) -> Int { headerBytes + entry.record.count }
 
     /// Writes one record at the front of `out`, which has room for it.
-    static func write(_ entry: LogEntry, offset: UInt64, batch: UInt64, seed: UInt32, to out: UnsafeMutableRawBufferPointer) {
+    static func write(
+        _ entry: LogEntry, offset: UInt64, batch: UInt64, seed: UInt32, to out: UnsafeMutableRawBufferPointer
+    ) {
         let count = entry.record.count
         out.storeBytes(of: UInt32(count).littleEndian, toByteOffset: 4, as: UInt32.self)
         out.storeBytes(of: entry.partition.littleEndian, toByteOffset: 8, as: UInt32.self)

@@ -60,7 +60,9 @@ public final class MemoryLog: MessageLogStore, @unchecked Sendable {
             if position.offset > queue.end {
                 throw Failure(
                     .limitExceeded,
-                    "partition \(position.partition) ends at \(queue.end), before offset \(position.offset): the log has lost records")
+                    "partition \(position.partition) ends at \(queue.end), before offset \(position.offset): "
+                        + "the log has lost records"
+                )
             }
             if budget > 0 { queue.take(position.partition, from: position.offset, budget: &budget, into: &out) }
         }

@@ -1,5 +1,5 @@
-/// Writes the log's small files (meta, segment header, index, positions): a magic word, the fields, little-endian, and a CRC-32C at
-/// the end.
+/// Writes the log's small files (meta, segment header, index, positions): a magic word, the fields, little-endian,
+/// and a CRC-32C at the end.
 struct SealedWriter {
     private(set) var bytes: [UInt8] = []
 

@@ -41,7 +41,9 @@ extension SegmentLog {
         if position.offset > range.end {
             throw Failure(
                 .limitExceeded,
-                "partition \(position.partition) ends at \(range.end), before offset \(position.offset): the log has lost records")
+                "partition \(position.partition) ends at \(range.end), before offset \(position.offset): "
+                    + "the log has lost records"
+            )
         }
     }
 
@@ -51,7 +53,11 @@ extension SegmentLog {
         var high = sealed.count
         while low < high {
             let middle = (low + high) / 2
-            if sealed[middle].ends[Int(position.partition)] <= position.offset { low = middle + 1 } else { high = middle }
+            if sealed[middle].ends[Int(position.partition)] <= position.offset {
+                low = middle + 1
+            } else {
+                high = middle
+            }
         }
         return low
     }

@@ -154,7 +154,8 @@ public final class SegmentLog: MessageLogStore, @unchecked Sendable {
         return Array(repeating: result, count: count)
     }
 
-    /// Seals the active segment and starts the next one. Until the last step nothing has changed: it can be tried again.
+    /// Seals the active segment and starts the next one. Until the last step nothing has changed: it can be
+    /// tried again.
     private func roll() throws(FileError) {
         active.lastMS = wallMS()
         let index = SegmentFormat.index(active, activeIndex, incarnation: meta.incarnation)

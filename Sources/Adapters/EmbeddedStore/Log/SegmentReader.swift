@@ -81,7 +81,9 @@ final class SegmentReader: @unchecked Sendable {
                 guard wanted < most, chunk.count == wanted else {
                     throw Failure(
                         .internalError,
-                        "\(home.full(SegmentFormat.name(segment.number))) is damaged at byte \(position); restore the log from a copy")
+                        "\(home.full(SegmentFormat.name(segment.number))) is damaged at byte \(position); "
+                            + "restore the log from a copy"
+                    )
                 }
                 wanted = most
             } else {

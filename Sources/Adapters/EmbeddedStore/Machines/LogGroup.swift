@@ -1,6 +1,7 @@
 import Wire
 
-/// The members of a group and who has which partitions. Membership is by calling; every change of it makes a new generation.
+/// The members of a group and who has which partitions. Membership is by calling; every change of it makes a new
+/// generation.
 struct LogGroup: Sendable, Equatable {
     /// When each member last called, in microseconds.
     private(set) var members: [String: UInt64] = [:]

@@ -4,7 +4,9 @@ import Wire
 extension LogMachine {
     /// Checks the entries and gathers them for the flush.
     mutating func gather(_ id: CallID, _ request: LogAppend, _ now: Instant) -> [RoleAction<Never>] {
-        guard var log = logs.removeValue(forKey: request.log) else { return [.refuse(id, Self.unknownLog(request.log))] }
+        guard var log = logs.removeValue(forKey: request.log) else {
+            return [.refuse(id, Self.unknownLog(request.log))]
+        }
         var places: [Result<Int, Failure>] = []
         places.reserveCapacity(request.entries.count)
         for entry in request.entries {

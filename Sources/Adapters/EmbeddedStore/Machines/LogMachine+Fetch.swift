@@ -7,7 +7,9 @@ extension LogMachine {
 
     /// Answers with records, or with the new assignment when the member's generation is over, or parks.
     mutating func fetch(_ id: CallID, _ request: LogFetch, _ now: Instant) -> [RoleAction<Never>] {
-        guard var log = logs.removeValue(forKey: request.log) else { return [.refuse(id, Self.unknownLog(request.log))] }
+        guard var log = logs.removeValue(forKey: request.log) else {
+            return [.refuse(id, Self.unknownLog(request.log))]
+        }
         defer { logs[request.log] = log }
         guard Self.isName(request.group), Self.isName(request.member) else {
             return [.refuse(id, Failure(.malformedRequest, "group and member have 1 to \(Limits.nameBytes) bytes"))]
@@ -35,7 +37,9 @@ extension LogMachine {
             return actions + [.reply(id, .logFetched(Self.assigned(log, request)))]
         }
         guard request.positions.allSatisfy({ group.has(request.member, $0.partition) }) else {
-            return actions + [.refuse(id, Failure(.forbidden, "\(request.member) asked for a partition that is not its own"))]
+            return actions + [
+                .refuse(id, Failure(.forbidden, "\(request.member) asked for a partition that is not its own"))
+            ]
         }
         if request.waitMs == 0 || Self.hasRecords(log, request) || Self.isOutOfRange(log, request) {
             return actions + [Self.answer(log, id, request)]
@@ -125,28 +129,37 @@ extension LogMachine {
         guard withRecords else { return .reply(id, .logFetched(answer)) }
         let bytes = min(max(Int(fetch.maxBytes), Limits.fetchBytesLeast), Limits.fetchBytes)
         do throws(Failure) {
-            answer.entries = try log.store.read(fetch.positions, maxBytes: bytes)
+            // A position beyond the end is no reason to starve the other partitions: `ends` shows it to the member.
+            let wanted = fetch.positions.filter { $0.offset <= log.store.range(of: $0.partition).end }
+            answer.entries = try log.store.read(wanted, maxBytes: bytes)
             return .reply(id, .logFetched(answer))
         } catch { return .refuse(id, error) }
     }
 
     /// Moves the group's positions, unless the member's generation is over.
     mutating func commit(_ id: CallID, _ request: LogCommit, _ now: Instant) -> [RoleAction<Never>] {
-        guard var log = logs.removeValue(forKey: request.log) else { return [.refuse(id, Self.unknownLog(request.log))] }
+        guard var log = logs.removeValue(forKey: request.log) else {
+            return [.refuse(id, Self.unknownLog(request.log))]
+        }
         defer { logs[request.log] = log }
         guard var group = log.groups[request.group], group.members[request.member] != nil else {
             return [.refuse(id, Failure(.forbidden, "\(request.member) is no member of group \(request.group)"))]
         }
         guard group.generation == request.generation else {
-            let text = "generation \(request.generation) of group \(request.group) is over; it is now \(group.generation)"
+            let text =
+                "generation \(request.generation) of group \(request.group) is over; it is now \(group.generation)"
             return [.refuse(id, Failure(.forbidden, text))]
         }
         for position in request.positions {
             guard group.has(request.member, position.partition) else {
-                return [.refuse(id, Failure(.forbidden, "partition \(position.partition) is not \(request.member)'s own"))]
+                return [
+                    .refuse(id, Failure(.forbidden, "partition \(position.partition) is not \(request.member)'s own"))
+                ]
             }
             guard position.offset <= log.store.range(of: position.partition).end else {
-                return [.refuse(id, Failure(.limitExceeded, "a position beyond the end of partition \(position.partition)"))]
+                return [
+                    .refuse(id, Failure(.limitExceeded, "a position beyond the end of partition \(position.partition)"))
+                ]
             }
         }
         _ = group.called(request.member, micros: now.micros)
@@ -156,7 +169,9 @@ extension LogMachine {
     }
 
     mutating func leave(_ id: CallID, _ request: LogLeave) -> [RoleAction<Never>] {
-        guard var log = logs.removeValue(forKey: request.log) else { return [.refuse(id, Self.unknownLog(request.log))] }
+        guard var log = logs.removeValue(forKey: request.log) else {
+            return [.refuse(id, Self.unknownLog(request.log))]
+        }
         defer { logs[request.log] = log }
         var actions: [RoleAction<Never>] = []
         if let stale = log.parked[request.group]?.removeValue(forKey: request.member) {

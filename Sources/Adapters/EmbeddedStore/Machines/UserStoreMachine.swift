@@ -2,7 +2,8 @@ import Ports
 import RPC
 import Wire
 
-/// Port role `relational` over any user store: the writes of a flush are one transaction, so that one fsync answers all of them.
+/// Port role `relational` over any user store: the writes of a flush are one transaction, so that one fsync answers
+/// all of them.
 ///
 /// Isolation: a lane with a thread of its own; the store may block.
 public struct UserStoreMachine<Store: UserStore>: RoleMachine {
@@ -53,7 +54,8 @@ public struct UserStoreMachine<Store: UserStore>: RoleMachine {
 
     private static func check(_ request: AppsPut) -> Failure? {
         let keys = request.apps.allSatisfy { app in
-            !app.appID.isEmpty && Set(app.keys.map(\.keyID)).count == app.keys.count && !app.keys.contains { $0.secret.isEmpty }
+            !app.appID.isEmpty && Set(app.keys.map(\.keyID)).count == app.keys.count
+                && !app.keys.contains { $0.secret.isEmpty }
         }
         return keys ? nil : Failure(.malformedRequest, "an app has an id, and keys with ids of their own and secrets")
     }

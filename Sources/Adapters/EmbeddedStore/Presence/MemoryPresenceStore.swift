@@ -34,7 +34,11 @@ public final class MemoryPresenceStore: PresenceStore, @unchecked Sendable {
         var until: UInt64
         /// All of the Login's sessions are here, as far as it said.
         var isKnown = false
-        var wasAsked = false
+        /// The fewest sessions that the Login has counted; nil before it first asked.
+        var goal: UInt64?
+        /// Registrations since the lease began. Unlike the sessions it never shrinks, so logins and log-outs on their
+        /// way cannot keep a Login unknown for ever.
+        var registered: UInt64 = 0
         var sessions: Set<SessionKey> = []
     }
 
@@ -68,7 +72,8 @@ public final class MemoryPresenceStore: PresenceStore, @unchecked Sendable {
         }
         return zip(items, known).map { item, epoch in
             if item.tokenEpoch < epoch {
-                return Self.refused(Failure(.tokenRevoked, "tokens of epoch \(item.tokenEpoch) were revoked; the epoch is \(epoch)"))
+                return Self.refused(
+                    Failure(.tokenRevoked, "tokens of epoch \(item.tokenEpoch) were revoked; the epoch is \(epoch)"))
             }
             return register(item, micros)
         }
@@ -89,7 +94,7 @@ public final class MemoryPresenceStore: PresenceStore, @unchecked Sendable {
             users[user] = entries
             return result
         }
-        let rivals = entries.filter { $0.registration.platform == item.platform }
+        let rivals = item.keepOthers ? [] : entries.filter { $0.registration.platform == item.platform }
         if item.epoch > 0, rivals.contains(where: { $0.born > item.epoch }) {
             return Self.refused(Failure(.displaced, "a later login on \(item.platform) is registered"))
         }
@@ -97,7 +102,7 @@ public final class MemoryPresenceStore: PresenceStore, @unchecked Sendable {
             return Self.refused(Failure(.limitExceeded, "a user has at most \(Limits.sessionsPerUser) sessions"))
         }
         for rival in rivals { forget(user, rival.registration) }
-        entries.removeAll { $0.registration.platform == item.platform }
+        if !rivals.isEmpty { entries.removeAll { $0.registration.platform == item.platform } }
         result.displaced = rivals.map(\.registration)
         result.epoch = nextEpoch
         nextEpoch += 1
@@ -108,6 +113,7 @@ public final class MemoryPresenceStore: PresenceStore, @unchecked Sendable {
         let until = micros + Limits.leaseMS * 1000
         leases[item.loginID, default: Lease(until: until)].sessions.insert(
             SessionKey(user: user, session: item.sessionID))
+        leases[item.loginID]?.registered += 1
         nextExpiry = min(nextExpiry, leases[item.loginID]?.until ?? until)
         return result
     }
@@ -146,9 +152,10 @@ public final class MemoryPresenceStore: PresenceStore, @unchecked Sendable {
         lease.until = micros + wanted * 1000
         if !lease.isKnown {
             // Asked again until everything that the Login counts is here: an answer can get lost.
-            lease.isKnown = request.sessions > 0 ? lease.sessions.count >= request.sessions : lease.wasAsked
+            let goal = min(lease.goal ?? .max, request.sessions)
+            lease.isKnown = request.sessions > 0 ? lease.registered >= goal : lease.goal != nil
+            lease.goal = goal
         }
-        lease.wasAsked = true
         leases[request.loginID] = lease
         nextExpiry = min(nextExpiry, lease.until)
         var answer = LeaseResponse()

@@ -14,7 +14,10 @@ public final class SQLiteTokenEpochs: TokenEpochs, @unchecked Sendable {
     }
 
     private static let steps = [
-        "CREATE TABLE epoch(app TEXT NOT NULL, user TEXT NOT NULL, epoch INTEGER NOT NULL, PRIMARY KEY(app, user)) WITHOUT ROWID"
+        """
+        CREATE TABLE epoch(
+            app TEXT NOT NULL, user TEXT NOT NULL, epoch INTEGER NOT NULL, PRIMARY KEY(app, user)) WITHOUT ROWID
+        """
     ]
     private static let cacheBytes = 2 << 20
     private static let cachedUsers = 65_536
@@ -59,14 +62,15 @@ public final class SQLiteTokenEpochs: TokenEpochs, @unchecked Sendable {
 
     public func raise(_ items: [RevokeItem]) throws(Failure) {
         do throws(SQLiteError) {
-            try database.transaction({ () throws(SQLiteError) in
-                for item in items {
-                    put.bind(1, item.appID)
-                    put.bind(2, item.userID)
-                    put.bind(3, item.tokenEpoch)
-                    try put.run()
-                }
-            }, failed: { $0 })
+            try database.transaction(
+                { () throws(SQLiteError) in
+                    for item in items {
+                        put.bind(1, item.appID)
+                        put.bind(2, item.userID)
+                        put.bind(3, item.tokenEpoch)
+                        try put.run()
+                    }
+                }, failed: { $0 })
         } catch { throw error.failure }
         for item in items { cache[User(app: item.appID, id: item.userID)] = nil }
     }

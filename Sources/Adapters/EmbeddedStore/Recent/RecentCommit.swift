@@ -21,17 +21,18 @@ extension SQLiteRecentStore {
     public func commit(_ buckets: [BucketCommit]) -> [BucketCommitResult] {
         var draft = Draft(number: commits + 1)
         do throws(SQLiteError) {
-            let results = try database.transaction({ () throws(SQLiteError) in
-                var results: [BucketCommitResult] = []
-                for bucket in buckets { results.append(try store(bucket, &draft)) }
-                statements.metaMove.bind(1, draft.number)
-                try statements.metaMove.run()
-                if dedupFloor == 0, draft.oldest != .max {
-                    statements.metaFloor.bind(1, draft.oldest)
-                    try statements.metaFloor.run()
-                }
-                return results
-            }, failed: { $0 })
+            let results = try database.transaction(
+                { () throws(SQLiteError) in
+                    var results: [BucketCommitResult] = []
+                    for bucket in buckets { results.append(try store(bucket, &draft)) }
+                    statements.metaMove.bind(1, draft.number)
+                    try statements.metaMove.run()
+                    if dedupFloor == 0, draft.oldest != .max {
+                        statements.metaFloor.bind(1, draft.oldest)
+                        try statements.metaFloor.run()
+                    }
+                    return results
+                }, failed: { $0 })
             commits = draft.number
             if dedupFloor == 0, draft.oldest != .max { dedupFloor = draft.oldest }
             purge.newest = max(purge.newest, draft.newest)
@@ -42,7 +43,8 @@ extension SQLiteRecentStore {
         }
     }
 
-    private static func result(_ commit: BucketCommit, _ state: CommitState, _ failure: Failure?) -> BucketCommitResult {
+    private static func result(_ commit: BucketCommit, _ state: CommitState, _ failure: Failure?) -> BucketCommitResult
+    {
         var result = BucketCommitResult()
         result.bucket = commit.bucket
         result.state = state
@@ -102,16 +104,10 @@ extension SQLiteRecentStore {
             placed.heads[slot].time = row.timeMs
             placed.heads[slot].changed = draft.number
             if !row.control { placed.heads[slot].noteSender(row.sender, row.seq) }
-            if Self.isRecall(row) { placed.heads[slot].recallSeq = row.seq }
+            if Recall.isOne(row) { placed.heads[slot].recallSeq = row.seq }
             placed.slots.append(slot)
         }
         return nil
-    }
-
-    /// Only rows with a target are looked into: unread counts leave recalled messages out.
-    static func isRecall(_ row: StoredRow) -> Bool {
-        guard row.targetSeq > 0, row.control, let message = try? ChatMessage(serializedBytes: row.message) else { return false }
-        return message.kind == .contentRecall
     }
 
     private func write(_ commit: BucketCommit, _ placed: inout Placed, _ draft: inout Draft) throws(SQLiteError) {
@@ -132,7 +128,7 @@ extension SQLiteRecentStore {
                 statements.targetAdd.bind(1, conversation)
                 statements.targetAdd.bind(2, row.targetSeq)
                 statements.targetAdd.bind(3, row.seq)
-                statements.targetAdd.bind(4, Self.isRecall(row))
+                statements.targetAdd.bind(4, Recall.isOne(row))
                 try statements.targetAdd.run()
             }
         }

@@ -53,16 +53,17 @@ extension SQLiteRecentStore {
         let windowStart = min(purge.newest, nowMS) - min(min(purge.newest, nowMS), MessageID.dedupWindowMS)
         let floor = max(1, max(windowStart, purge.oldest == .max ? 0 : purge.oldest))
         if !expired.isEmpty || isOver {
-            try database.transaction({ () throws(SQLiteError) in
-                for (conversation, key) in expired {
-                    statements.dedupDrop.bind(1, conversation)
-                    try Self.runWith(key, statements.dedupDrop, 2)
-                }
-                if isOver {
-                    statements.metaFloor.bind(1, floor)
-                    try statements.metaFloor.run()
-                }
-            }, failed: { $0 })
+            try database.transaction(
+                { () throws(SQLiteError) in
+                    for (conversation, key) in expired {
+                        statements.dedupDrop.bind(1, conversation)
+                        try Self.runWith(key, statements.dedupDrop, 2)
+                    }
+                    if isOver {
+                        statements.metaFloor.bind(1, floor)
+                        try statements.metaFloor.run()
+                    }
+                }, failed: { $0 })
         }
         if isOver {
             dedupFloor = floor

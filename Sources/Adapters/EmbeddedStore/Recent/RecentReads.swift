@@ -4,12 +4,16 @@ import Wire
 
 extension SQLiteRecentStore {
     public func rows(_ queries: [RowsQuery]) -> [RowsPage] {
-        queries.map { query in
-            do throws(SQLiteError) { return try page(query) } catch {
-                var page = RowsPage()
-                page.failure = error.failure
+        var bytes = 0
+        return queries.map { query in
+            var page = RowsPage()
+            guard bytes < RowLimits.answerBytes else {
+                page.failure = Failure(.overloaded, "too much for one answer; ask for fewer pages at once")
                 return page
             }
+            do throws(SQLiteError) { page = try self.page(query) } catch { page.failure = error.failure }
+            bytes += page.rows.reduce(0) { $0 + $1.message.count }
+            return page
         }
     }
 
@@ -24,7 +28,7 @@ extension SQLiteRecentStore {
             return page
         }
         guard let head else { return page }
-        let limit = query.limit == 0 ? RowLimits.pageRows : min(Int(query.limit), RowLimits.pageRows)
+        let limit = query.limit == 0 ? RowLimits.pageRowsDefault : min(Int(query.limit), RowLimits.pageRows)
         let below = query.beforeSeq == 0 ? head.seq + 1 : min(query.beforeSeq, head.seq + 1)
         let upwards = query.fromSeq > 0
         let read = upwards ? statements.pageUp : statements.pageDown
@@ -49,7 +53,18 @@ extension SQLiteRecentStore {
         }
         read.reset()
         if !upwards { page.rows.reverse() }
+        try nameRecalled(&page, head)
         return page
+    }
+
+    /// Only a recall above the page's first row can mean one of its rows.
+    private func nameRecalled(_ page: inout RowsPage, _ head: HeadEntry) throws(SQLiteError) {
+        guard let first = page.rows.first?.seq, let last = page.rows.last?.seq, head.recallSeq > first else { return }
+        let get = statements.recalledIn
+        get.bind(1, head.no)
+        get.bind(2, first - 1)
+        get.bind(3, last)
+        while try get.step() { page.recalledSeqs.append(get.uint(0)) }
     }
 
     public func heads(_ queries: [HeadQuery], since marks: Data) -> HeadsRead {

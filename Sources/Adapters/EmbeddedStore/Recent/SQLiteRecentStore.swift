@@ -93,11 +93,12 @@ public final class SQLiteRecentStore: RecentStore, @unchecked Sendable {
 
     public func claim(_ claims: [BucketClaim]) -> [BucketClaimResult] {
         do throws(SQLiteError) {
-            return try database.transaction({ () throws(SQLiteError) in
-                var results: [BucketClaimResult] = []
-                for claim in claims { results.append(try self.claim(claim)) }
-                return results
-            }, failed: { $0 })
+            return try database.transaction(
+                { () throws(SQLiteError) in
+                    var results: [BucketClaimResult] = []
+                    for claim in claims { results.append(try self.claim(claim)) }
+                    return results
+                }, failed: { $0 })
         } catch {
             return claims.map { claim in
                 var result = BucketClaimResult()
@@ -121,13 +122,16 @@ public final class SQLiteRecentStore: RecentStore, @unchecked Sendable {
             get.reset()
             if result.stored > 0, incarnation != claim.incarnation {
                 result.failure = Failure(
-                    .forbidden, "bucket \(claim.bucket) was stored from log \(incarnation), and this is log \(claim.incarnation)")
+                    .forbidden,
+                    "bucket \(claim.bucket) was stored from log \(incarnation), and this is log \(claim.incarnation)")
                 return result
             }
             if claim.logEnd < result.stored {
                 result.failure = Failure(
                     .forbidden,
-                    "bucket \(claim.bucket) was stored up to \(result.stored), but the log ends at \(claim.logEnd): it has lost records")
+                    "bucket \(claim.bucket) was stored up to \(result.stored), but the log ends at \(claim.logEnd): "
+                        + "it has lost records"
+                )
                 return result
             }
         }
@@ -241,7 +245,8 @@ public final class SQLiteRecentStore: RecentStore, @unchecked Sendable {
             get.bind(1, Int64(limit))
             var letters: [DeadLetter] = []
             while try get.step() {
-                letters.append(DeadLetter(bucket: UInt32(clamping: get.int(0)), offset: get.uint(1), bytes: get.blob(2)))
+                letters.append(
+                    DeadLetter(bucket: UInt32(clamping: get.int(0)), offset: get.uint(1), bytes: get.blob(2)))
             }
             return letters
         } catch { throw error.failure }

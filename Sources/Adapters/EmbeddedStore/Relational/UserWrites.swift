@@ -5,14 +5,15 @@ import Wire
 extension SQLiteUserStore {
     public func apply(_ batch: UserBatch) throws(Failure) -> UserBatchResult {
         do throws(SQLiteError) {
-            return try database.transaction({ () throws(SQLiteError) in
-                for app in batch.apps { try put(app) }
-                for user in batch.users { try put(user) }
-                var rows: [IndexRow] = []
-                rows.reserveCapacity(batch.changes.count)
-                for change in batch.changes { rows.append(try save(change)) }
-                return UserBatchResult(rows: rows)
-            }, failed: { $0 })
+            return try database.transaction(
+                { () throws(SQLiteError) in
+                    for app in batch.apps { try put(app) }
+                    for user in batch.users { try put(user) }
+                    var rows: [IndexRow] = []
+                    rows.reserveCapacity(batch.changes.count)
+                    for change in batch.changes { rows.append(try save(change)) }
+                    return UserBatchResult(rows: rows)
+                }, failed: { $0 })
         } catch { throw error.failure }
     }
 
@@ -86,7 +87,8 @@ extension SQLiteUserStore {
 
     /// User refuses longer drafts with a name for it; here the limit only protects the file.
     private static func shortened(_ draft: String) -> String {
-        draft.utf8.count <= UserLimits.draftBytes ? draft : String(decoding: draft.utf8.prefix(UserLimits.draftBytes), as: UTF8.self)
+        draft.utf8.count <= UserLimits.draftBytes
+            ? draft : String(decoding: draft.utf8.prefix(UserLimits.draftBytes), as: UTF8.self)
     }
 
     private func write(_ row: IndexRow, _ owner: Int64) throws(SQLiteError) {

@@ -18,7 +18,8 @@ struct SQLiteError: Error, Equatable {
             StoreOpenError(.full, "the disk with \(path) is full; free some space and start again")
         case SQLITE_READONLY, SQLITE_CANTOPEN, SQLITE_PERM, SQLITE_AUTH:
             StoreOpenError(
-                .readOnly, "cannot write \(path) (\(message)); make the data folder writable or choose another with --data")
+                .readOnly,
+                "cannot write \(path) (\(message)); make the data folder writable or choose another with --data")
         case SQLITE_BUSY, SQLITE_LOCKED:
             StoreOpenError(.locked, "another process is using \(path); stop it or choose another folder with --data")
         case SQLITE_CORRUPT, SQLITE_NOTADB:
@@ -71,7 +72,9 @@ final class SQLiteDatabase {
         if code != SQLITE_OK { throw error(code) }
     }
 
-    func error(_ code: Int32) -> SQLiteError { SQLiteError(code: code, message: String(cString: sqlite3_errmsg(handle))) }
+    func error(_ code: Int32) -> SQLiteError {
+        SQLiteError(code: code, message: String(cString: sqlite3_errmsg(handle)))
+    }
 
     /// Compiles a statement for the connection's whole life.
     func prepare(_ sql: String) throws(SQLiteError) -> Statement {
@@ -122,16 +125,19 @@ final class SQLiteDatabase {
         do throws(SQLiteError) {
             let version = Int(try number("PRAGMA user_version"))
             guard version <= steps.count else { throw SQLiteError(code: Self.newer, message: "\(version)") }
-            try transaction({ () throws(SQLiteError) in
-                for step in version..<steps.count { try run(steps[step]) }
-                // Written even when nothing changed: a read-only or full disk shows now, not at the first message.
-                try run("PRAGMA user_version=\(steps.count)")
-            }, failed: { $0 })
+            try transaction(
+                { () throws(SQLiteError) in
+                    for step in version..<steps.count { try run(steps[step]) }
+                    // Written even when nothing changed: a read-only or full disk shows now, not at the first message.
+                    try run("PRAGMA user_version=\(steps.count)")
+                }, failed: { $0 })
         } catch {
             guard error.code == Self.newer else { throw error.opening(path) }
             throw StoreOpenError(
                 .newerVersion,
-                "\(path) was written by a newer Martlet (version \(error.message), this one knows \(steps.count)); use that version")
+                "\(path) was written by a newer Martlet (version \(error.message), this one knows \(steps.count)); "
+                    + "use that version"
+            )
         }
     }
 
@@ -177,7 +183,8 @@ final class Statement {
 
     /// Binds without copying: the bytes must stay alive until `reset`, so bind inside `withUnsafeBytes`.
     func bind(_ index: Int32, _ bytes: UnsafeRawBufferPointer) {
-        _ = martlet_bind_blob_static(handle, index, bytes.baseAddress ?? UnsafeRawPointer(Self.empty), Int32(bytes.count))
+        _ = martlet_bind_blob_static(
+            handle, index, bytes.baseAddress ?? UnsafeRawPointer(Self.empty), Int32(bytes.count))
     }
 
     /// True when there is a row.

@@ -10,6 +10,7 @@ public enum HotStoreContract {
         Case("what was put is answered, both ways", answers),
         Case("a page that is not all there is a miss", misses),
         Case("older rows again change nothing", again),
+        Case("a page names what its senders recalled later", recalled),
         Case("after a hole only what is newer is answered", hole),
         Case("the newest 200 rows stay", newest),
     ]
@@ -21,7 +22,9 @@ public enum HotStoreContract {
         return page.hasFailure ? nil : page.rows.map(\.seq)
     }
 
-    private static func query(_ name: String, _ from: UInt64, _ before: UInt64, _ limit: UInt32, _ atLeast: UInt64) -> RowsQuery {
+    private static func query(_ name: String, _ from: UInt64, _ before: UInt64, _ limit: UInt32, _ atLeast: UInt64)
+        -> RowsQuery
+    {
         RecentStoreContract.query(name, from: from, before: before, limit: limit, atLeast: atLeast)
     }
 
@@ -57,6 +60,14 @@ public enum HotStoreContract {
         store.put(rows(3...5))
         store.put(rows(10...11))
         try same(try page(store, query(name, 1, 0, 20, 0)), Array(1...11), "rows")
+    }
+
+    private static func recalled(_ store: any HotStore) throws {
+        store.put(RecentStoreContract.recalls(name))
+        let pages = store.rows([
+            query(name, 1, 0, 3, 0), query(name, 3, 0, 9, 0), query(name, 0, 3, 9, 0), query(name, 0, 0, 2, 0),
+        ])
+        try same(pages.map(\.recalledSeqs), [[2, 3], [3], [2], []], "recalled seqs of the pages")
     }
 
     private static func hole(_ store: any HotStore) throws {

@@ -44,7 +44,8 @@ public enum MessageLogContract {
         let found = try log.read([position(0, 0), position(1, 2), position(3, 12)], maxBytes: 1 << 20)
         let zero = found.filter { $0.partition == 0 }
         try same(zero.map(\.offset), Array(0..<13), "offsets of partition 0")
-        try same(zero.map { String(decoding: $0.record, as: UTF8.self) }, (0..<13).map { "record \($0 * 4)" }, "records")
+        try same(
+            zero.map { String(decoding: $0.record, as: UTF8.self) }, (0..<13).map { "record \($0 * 4)" }, "records")
         let one = found.filter { $0.partition == 1 }
         try same(one.first?.offset, 2, "first wanted offset of partition 1")
         try same(one.map(\.offset), Array(2..<log.range(of: 1).end), "offsets of partition 1")

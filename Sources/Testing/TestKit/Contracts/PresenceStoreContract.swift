@@ -14,6 +14,7 @@ public enum PresenceStoreContract {
         Case("a Login is known when all it counts is there", known),
         Case("nobody is called offline in the first lease period", unknownFirst),
         Case("revoked tokens are refused, epochs only grow", revoked),
+        Case("who keeps others displaces nobody", keepsOthers),
         Case("a session that comes back late does not displace a newer one", lateReturn),
     ]
 
@@ -122,7 +123,8 @@ public enum PresenceStoreContract {
         try same(store.lease(lease("login-1", 2), micros: 1).known, false, "one of two")
         _ = try register(store, registration("b", "2"))
         try same(store.lease(lease("login-1", 2), micros: 2).known, true, "both")
-        try same(store.lease(lease("login-1", 5), micros: 3).known, true, "once known, registrations may be on their way")
+        try same(
+            store.lease(lease("login-1", 5), micros: 3).known, true, "once known, registrations may be on their way")
     }
 
     private static func unknownFirst(_ store: any PresenceStore) throws {
@@ -150,6 +152,15 @@ public enum PresenceStoreContract {
         try same(found.tokenEpoch, 5, "epochs never go back")
         try same(Set(found.registrations.map(\.tokenEpoch)), [4, 5], "whom to kick")
         try same(try lookup(store, "b", 0).tokenEpoch, 0, "another user")
+    }
+
+    private static func keepsOthers(_ store: any PresenceStore) throws {
+        store.begin(micros: 0, wallMS: wall)
+        _ = try register(store, registration("a", "1"))
+        var second = registration("a", "2")
+        second.keepOthers = true
+        try same(try register(store, second).displaced.count, 0, "displaced")
+        try same(try lookup(store, "a", 0).registrations.map(\.sessionID), ["1", "2"], "both are there")
     }
 
     private static func lateReturn(_ store: any PresenceStore) throws {

@@ -84,18 +84,22 @@ extension RecentStoreContract {
             store.commit([commit(1, bucket.epoch, 0, 2, [row(name, 1), row(name, 3)])]).map(\.state), [.commitConflict],
             "a gap in the rows")
         try same(store.rows([query(name)]).map(\.rows.count), [0], "nothing of it was stored")
-        try same(store.commit([commit(1, bucket.epoch, 0, 1, [row(name, 1)])]).map(\.state), [.commitDone], "the first row")
         try same(
-            store.commit([commit(1, bucket.epoch, 1, 2, [row(name, 1)])]).map(\.state), [.commitConflict], "the same seq again")
+            store.commit([commit(1, bucket.epoch, 0, 1, [row(name, 1)])]).map(\.state), [.commitDone], "the first row")
         try same(
-            store.commit([commit(1, bucket.epoch, 1, 2, [row(name, 2, n: 1)])]).map(\.state), [.commitConflict], "a wrong n")
+            store.commit([commit(1, bucket.epoch, 1, 2, [row(name, 1)])]).map(\.state), [.commitConflict],
+            "the same seq again")
+        try same(
+            store.commit([commit(1, bucket.epoch, 1, 2, [row(name, 2, n: 1)])]).map(\.state), [.commitConflict],
+            "a wrong n")
         try same(store.commit([commit(1, bucket.epoch, 1, 2, [row(name, 2)])]).map(\.state), [.commitDone], "and on")
     }
 
     private static func twice(_ store: any RecentStore) throws {
         let bucket = claim(store, 1)
         let results = store.commit([
-            commit(1, bucket.epoch, 0, 1, [row("p:a|b", 1)]), commit(1, bucket.epoch, 1, 3, [row("p:a|b", 2), row("p:a|b", 3)]),
+            commit(1, bucket.epoch, 0, 1, [row("p:a|b", 1)]),
+            commit(1, bucket.epoch, 1, 3, [row("p:a|b", 2), row("p:a|b", 3)]),
         ])
         try same(results.map(\.state), [.commitDone, .commitDone], "both")
         try same(store.rows([query("p:a|b")]).map(\.head.seq), [3], "head")
@@ -105,7 +109,8 @@ extension RecentStoreContract {
         let bucket = claim(store, 6)
         _ = store.commit([commit(6, bucket.epoch, 0, 2, [], dead: [Data("broken".utf8), Data()])])
         let wanted = [
-            DeadLetter(bucket: 6, offset: 2, bytes: Data("broken".utf8)), DeadLetter(bucket: 6, offset: 2, bytes: Data()),
+            DeadLetter(bucket: 6, offset: 2, bytes: Data("broken".utf8)),
+            DeadLetter(bucket: 6, offset: 2, bytes: Data()),
         ]
         try same(try store.deadLetters(limit: 10), wanted, "dead letters")
     }

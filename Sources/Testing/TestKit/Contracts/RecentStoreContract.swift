@@ -9,6 +9,7 @@ public enum RecentStoreContract {
     public static let cases: [Case] =
         writing + [
             Case("pages are dense, ascending and limited, both ways", pages),
+            Case("a page names what its senders recalled later", recalled),
             Case("unread is exact over own, recalled, control, cleared, joined and left", unread),
             Case("unread equals a count by hand in random histories", randomUnread),
             Case("heads say what changed since the marks", marks),
@@ -39,7 +40,9 @@ public enum RecentStoreContract {
         return row
     }
 
-    public static func claim(_ store: any RecentStore, _ bucket: UInt32, incarnation: UInt64 = 7, end: UInt64 = 1000) -> BucketClaimResult {
+    public static func claim(_ store: any RecentStore, _ bucket: UInt32, incarnation: UInt64 = 7, end: UInt64 = 1000)
+        -> BucketClaimResult
+    {
         var claim = BucketClaim()
         claim.bucket = bucket
         claim.incarnation = incarnation
@@ -69,7 +72,9 @@ public enum RecentStoreContract {
         try same(result.map(\.state), [.commitDone], "storing \(rows.count) rows")
     }
 
-    static func query(_ conversation: String, from: UInt64 = 0, before: UInt64 = 0, limit: UInt32 = 10, atLeast: UInt64 = 0) -> RowsQuery {
+    static func query(
+        _ conversation: String, from: UInt64 = 0, before: UInt64 = 0, limit: UInt32 = 10, atLeast: UInt64 = 0
+    ) -> RowsQuery {
         var query = RowsQuery()
         query.appID = "demo"
         query.conversation = conversation
@@ -81,7 +86,7 @@ public enum RecentStoreContract {
     }
 
     private static func pages(_ store: any RecentStore) throws {
-        try Self.store(store, (1...300).map { row("p:alice|bob", $0) })
+        try Self.store(store, (1...1300).map { row("p:alice|bob", $0) })
         func seqs(_ query: RowsQuery) throws -> [UInt64] {
             let page = try some(store.rows([query]).first, "a page")
             try holds(!page.hasFailure, "page without failure: \(page.failure.message)")
@@ -89,27 +94,48 @@ public enum RecentStoreContract {
         }
         let name = "p:alice|bob"
         try same(try seqs(query(name, from: 5, limit: 3)), [5, 6, 7], "upwards")
-        try same(try seqs(query(name, from: 299, limit: 10)), [299, 300], "at the end")
-        try same(try seqs(query(name, from: 301, limit: 10)), [], "beyond the end")
+        try same(try seqs(query(name, from: 1299, limit: 10)), [1299, 1300], "at the end")
+        try same(try seqs(query(name, from: 1301, limit: 10)), [], "beyond the end")
         try same(try seqs(query(name, before: 10, limit: 4)), [6, 7, 8, 9], "downwards")
         try same(try seqs(query(name, before: 3, limit: 4)), [1, 2], "downwards to the begin")
-        try same(try seqs(query(name, limit: 2)), [299, 300], "the newest")
-        try same(try seqs(query(name, before: .max, limit: 2)), [299, 300], "below far beyond the end")
+        try same(try seqs(query(name, limit: 2)), [1299, 1300], "the newest")
+        try same(try seqs(query(name, before: .max, limit: 2)), [1299, 1300], "below far beyond the end")
         try same(try seqs(query(name, from: 4, before: 6, limit: 10)), [4, 5], "both borders")
         try same(try seqs(query(name, from: 1, limit: 5000)).count, RowLimits.pageRows, "the limit")
+        try same(try seqs(query(name, from: 1, limit: 0)).count, RowLimits.pageRowsDefault, "no limit said")
         try same(try seqs(query("p:alice|carol")), [], "an unknown conversation")
-        let behind = try some(store.rows([query(name, atLeast: 301)]).first, "a page")
+        let behind = try some(store.rows([query(name, atLeast: 1301)]).first, "a page")
         try holds(behind.failure.retryable && behind.rows.isEmpty, "a source that is behind says so")
         let page = try some(store.rows([query(name, from: 7, limit: 1)]).first, "a page")
-        try same(page.head.seq, 300, "head of the page")
+        try same(page.head.seq, 1300, "head of the page")
         var wanted = row(name, 7)
         wanted.dedupKey = Data()
         try same(page.rows.first, wanted, "the row")
     }
 
+    /// 1 to 6: messages of a, b, a, b, a, b; 7: a recalls 3; 8: a stranger to it recalls 4; 9: b recalls 2; 10: a.
+    static func recalls(_ name: String) -> [StoredRow] {
+        (1...6).map { row(name, $0, from: $0 % 2 == 1 ? "a" : "b") } + [
+            row(name, 7, from: "a", n: 6, control: true, target: 3, kind: .contentRecall),
+            row(name, 8, from: "a", n: 6, control: true, target: 4, kind: .contentRecall),
+            row(name, 9, from: "b", n: 6, control: true, target: 2, kind: .contentRecall),
+            row(name, 10, from: "a", n: 7),
+        ]
+    }
+
+    private static func recalled(_ store: any RecentStore) throws {
+        try Self.store(store, recalls("g:team"))
+        let queries = [
+            query("g:team", from: 1, limit: 3), query("g:team", from: 3), query("g:team", before: 3),
+            query("g:team", limit: 2),
+        ]
+        try same(store.rows(queries).map(\.recalledSeqs), [[2, 3], [3], [2], []], "recalled seqs of the pages")
+    }
+
     /// A query for the state of a conversation.
     public static func head(
-        _ conversation: String, _ user: String, read: UInt64 = 0, joined: UInt64 = 0, left: UInt64 = 0, cleared: UInt64 = 0
+        _ conversation: String, _ user: String, read: UInt64 = 0, joined: UInt64 = 0, left: UInt64 = 0,
+        cleared: UInt64 = 0
     ) -> HeadQuery {
         var query = HeadQuery()
         query.appID = "demo"

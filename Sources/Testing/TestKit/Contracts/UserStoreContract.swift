@@ -44,7 +44,8 @@ public enum UserStoreContract {
     }
 
     static func page(
-        _ store: any UserStore, _ user: String, since: UInt64 = 0, after: String = "", limit: UInt32 = 0, only: String = ""
+        _ store: any UserStore, _ user: String, since: UInt64 = 0, after: String = "", limit: UInt32 = 0,
+        only: String = ""
     ) throws -> IndexPage {
         var query = IndexQuery()
         query.appID = "demo"
@@ -107,7 +108,9 @@ public enum UserStoreContract {
         user.profile.exists = true
         batch.users = [user]
         _ = try store.apply(batch)
-        try same(try store.users([key("alice")]).map(\.profile.nickname), [""], "a profile that says it exists is taken whole")
+        try same(
+            try store.users([key("alice")]).map(\.profile.nickname), [""],
+            "a profile that says it exists is taken whole")
         _ = try save(store, [change("carol", "p:alice|carol")])
         try same(try store.users([key("carol")]).map(\.profile.exists), [false], "an index entry makes no user")
     }
@@ -126,14 +129,39 @@ public enum UserStoreContract {
     }
 
     private static func merged(_ store: any UserStore) throws {
-        _ = try save(store, [change("alice", "g:team", read: 5) { $0.pinned = true; $0.draft = "hm"; $0.deliveredSeq = 7 }])
+        _ = try save(
+            store,
+            [
+                change("alice", "g:team", read: 5) {
+                    $0.pinned = true
+                    $0.draft = "hm"
+                    $0.deliveredSeq = 7
+                }
+            ])
         let row = try some(
-            try save(store, [change("alice", "g:team", create: false, read: 3, joined: 0) { $0.clearedSeq = 2; $0.muted = true }]).first,
+            try save(
+                store,
+                [
+                    change("alice", "g:team", create: false, read: 3, joined: 0) {
+                        $0.clearedSeq = 2
+                        $0.muted = true
+                    }
+                ]
+            ).first,
             "a row")
         try same([row.readSeq, row.clearedSeq, row.deliveredSeq, row.joinedSeq], [5, 2, 7, 1], "seqs")
         try same([row.pinned, row.muted], [true, true], "flags")
         try same(row.draft, "hm", "draft")
-        let cleared = try some(try save(store, [change("alice", "g:team") { $0.draft = ""; $0.pinned = false }]).first, "a row")
+        let cleared = try some(
+            try save(
+                store,
+                [
+                    change("alice", "g:team") {
+                        $0.draft = ""
+                        $0.pinned = false
+                    }
+                ]
+            ).first, "a row")
         try same([cleared.draft, String(cleared.pinned)], ["", "false"], "set to nothing")
         try same(try page(store, "alice", only: "g:team").rows, [cleared], "one entry")
         try same(try page(store, "alice", only: "g:other").rows, [], "no such entry")
