@@ -67,6 +67,8 @@ public enum ClientNotice: Equatable, Sendable {
     case failed(handle: UInt64, Failure)
     /// A conversation's entry changed: unread, read positions of both sides, pin, mute ...
     case conversation(ConversationState)
+    /// A sync is complete: every conversation that changed was reported.
+    case synced
     case presence(user: String, online: Bool)
     case event(Event)
     case answer(handle: UInt64, Answer)

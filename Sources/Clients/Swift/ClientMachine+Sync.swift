@@ -32,6 +32,7 @@ extension ClientMachine {
         syncRunning = false
         synced = true
         for key in conversations.keys.sorted() where conversations[key]?.anchored == false { anchorAtStart(key, nowMS) }
+        actions.append(.notify(.synced))
         if syncAgain { return requestSync(nowMS) }
         syncDueMS = nowMS + config.syncEveryMS
     }
