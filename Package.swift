@@ -37,6 +37,8 @@ let shared: [Target.Dependency] = ["Identity", "Machinery", "Wire", "RPC"]
 let package = Package(
     name: "martlet",
     products: [
+        .library(name: "ServiceSDK", targets: ["ServiceSDK"]),
+        .library(name: "MartletClient", targets: ["MartletClient"]),
         .executable(name: "martlet", targets: ["martlet"]),
     ],
     dependencies: [
@@ -56,6 +58,7 @@ let package = Package(
         library("Shared", "RPC", ["Wire", "Identity", logging, nio("NIOCore")]),
         library("Shared", "Ports", ["Wire", "Identity"]),
         library("Shared", "Runtime", [logging]),
+        library("Shared", "ServiceSDK", ["NIOTransport", logging] + shared),
 
         // Roles
         role(
@@ -93,6 +96,11 @@ let package = Package(
             dependencies: ["Wire", "Identity", "Machinery", nio("NIOCore"), nio("NIOPosix"), tls],
             path: "Sources/Clients/Swift", exclude: ["README.md"], swiftSettings: settings),
 
+        // Examples
+        .executableTarget(
+            name: "martlet-echo", dependencies: ["ServiceSDK", arguments], path: "Sources/Examples/EchoService",
+            exclude: ["README.md"], swiftSettings: settings),
+
         // Mains
         .target(
             name: "MartletSuite",
@@ -117,9 +125,13 @@ let package = Package(
         tests("Architecture", []),
         tests("Wire", ["Wire", "Identity", "Machinery", nio("NIOCore")]),
         tests("Edge", ["LoginRole"] + shared + [nio("NIOCore"), nio("NIOPosix"), nio("NIOHTTP1"), nio("NIOWebSocket"), tls, logging]),
-        tests("Roles", ["OnlineRole", "RouteRole", "UserRole", "MsgReaderRole", "Wire", "RPC", "Identity"]),
+        tests("Roles", ["OnlineRole", "RouteRole", "UserRole", "MsgReaderRole", "Wire", "RPC", "Identity", protobuf]),
         tests("Contracts", ["EmbeddedStore", "TestKit", "Ports"] + shared),
         tests("Check", ["MartletCheck", "Wire", "Identity", "Machinery", nio("NIOCore")]),
+        tests("Push", ["PushProxyRole", "PushServerRole", "PushWorkerRole", logging] + shared),
+        tests(
+            "Transport",
+            ["NIOTransport", "ServiceSDK", "RPC", "Wire", "Identity", logging, nio("NIOCore"), nio("NIOPosix")]),
         tests("API", ["APIRole", "Wire", "RPC", "Identity", nio("NIOCore"), nio("NIOPosix")]),
         tests("StoragePath", ["IMRole", "MsgProxyRole", "MsgWriterRole"] + shared),
         tests("Simulation", ["Simulator", "IMRole", "MsgProxyRole", "MsgWriterRole"] + shared),

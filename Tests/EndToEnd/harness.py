@@ -23,7 +23,7 @@ class Suite:
         self.environment = {**os.environ, **(environment or {})}
         self.process = None
         self.ready = None
-        self.ports = {"tcp": 0, "ws": 0, "http": 0}
+        self.ports = {"tcp": 0, "ws": 0, "http": 0, "rpc": 0}
         self.log = self.folder.parent / (self.folder.name + ".log")
 
     def start(self, timeout=60):

@@ -12,7 +12,7 @@ public struct DemoAccess: Codable, Equatable, Sendable {
     /// Key for the API's administrative calls.
     public var adminKey: String
     /// What processes of one suite prove to each other.
-    public var clusterSecret: Data
+    public var clusterSecret: String
 
     enum CodingKeys: String, CodingKey {
         case app, secret, users
@@ -30,7 +30,8 @@ public struct DemoAccess: Codable, Equatable, Sendable {
         let path = folder + "/demo.json"
         if let data = FileManager.default.contents(atPath: path) {
             guard let access = try? JSONDecoder().decode(DemoAccess.self, from: data) else {
-                throw StartError("\(path) is damaged", cure: "Restore it, or delete it to get new demo passwords and keys")
+                throw StartError(
+                    "\(path) is damaged", cure: "Restore it, or delete it to get new demo passwords and keys")
             }
             return access
         }
@@ -38,6 +39,10 @@ public struct DemoAccess: Codable, Equatable, Sendable {
         let encoder = JSONEncoder()
         encoder.outputFormatting = [.prettyPrinted, .sortedKeys]
         let data = try encoder.encode(access)
+        // The same secret alone, for services that connect with `--secret-file`.
+        _ = FileManager.default.createFile(
+            atPath: folder + "/cluster.secret", contents: Data(access.clusterSecret.utf8),
+            attributes: [.posixPermissions: 0o600])
         let made = FileManager.default.createFile(atPath: path, contents: data, attributes: [.posixPermissions: 0o600])
         guard made, FileManager.default.contents(atPath: path) == data else {
             throw StartError("cannot write \(path)", cure: "Make the folder writable and free some space")
@@ -56,6 +61,6 @@ public struct DemoAccess: Codable, Equatable, Sendable {
         for name in names { users[name] = word(4) + "-" + word(4) }
         return DemoAccess(
             app: "demo", keyID: "k-" + word(8), secret: bytes(32), users: users, adminKey: word(32),
-            clusterSecret: bytes(32))
+            clusterSecret: word(48))
     }
 }

@@ -22,11 +22,13 @@ struct Listeners: Sendable {
     func checkPorts() throws {
         let ports = [
             ("http", settings.httpPort), ("ws", settings.webSocketPort), ("tcp", settings.tcpPort),
+            ("rpc", settings.rpcPort),
         ]
         for (name, port) in ports where port != 0 {
             if let problem = PortProbe.problem(host: settings.host, port: port) {
                 throw StartError(
-                    "port \(port) on \(settings.host) \(problem)", cure: "Stop what uses it, or choose another with --\(name)-port")
+                    "port \(port) on \(settings.host) \(problem)",
+                    cure: "Stop what uses it, or choose another with --\(name)-port")
             }
         }
     }
@@ -53,29 +55,23 @@ struct Listeners: Sendable {
         }
     }
 
-    /// Serves HTTP until a signal comes, then lets the gateway say goodbye.
+    /// Serves HTTP while `body` runs, which learns the port.
     func serveHTTP(
-        gateway: GatewayServer, webSocketPort: Int, wiring: Wiring, lane: Lane,
-        ready: @escaping @Sendable (_ httpPort: Int) throws -> Void
+        expecting roles: [String] = Self.expectedRoles, webSocketPort: Int, wiring: Wiring, lane: Lane,
+        while body: @escaping @Sendable (_ httpPort: Int) async throws -> Void
     ) async throws {
-        let config = apiConfig(webSocketPort: webSocketPort)
+        let config = APIConfig(
+            host: settings.host, port: settings.httpPort, adminKey: access.adminKey,
+            demo: DemoLogin(appID: access.app, passwords: access.users), webFolder: WebFolder.path(),
+            webSocket: .port(webSocketPort, tls: settings.tls != nil), expectedRoles: roles,
+            version: MartletVersion.number)
         do {
-            try await APIServer.start(config: config, directory: wiring.directory, lane: lane, logger: logger) { server in
-                try ready(server.port)
-                await StopSignal.wait()
-                try await gateway.shutdown()
-            }
+            try await APIServer.start(
+                config: config, directory: wiring.directory, lane: lane, logger: logger
+            ) { try await body($0.port) }
         } catch let error as APIStartError {
             throw StartError(error.description, cure: "See `martlet up --help` for the ports")
         }
-    }
-
-    func apiConfig(webSocketPort: Int) -> APIConfig {
-        APIConfig(
-            host: settings.host, port: settings.httpPort, adminKey: access.adminKey,
-            demo: DemoLogin(appID: access.app, passwords: access.users), webFolder: WebFolder.path(),
-            webSocket: .port(webSocketPort, tls: settings.tls != nil), expectedRoles: Self.expectedRoles,
-            version: MartletVersion.number)
     }
 }
 
@@ -85,6 +81,7 @@ struct Addresses: Codable, Sendable {
     var httpPort: Int
     var wsPort: Int
     var tcpPort: Int
+    var rpcPort: Int
     var pid: Int32
 
     enum CodingKeys: String, CodingKey {
@@ -92,6 +89,7 @@ struct Addresses: Codable, Sendable {
         case httpPort = "http_port"
         case wsPort = "ws_port"
         case tcpPort = "tcp_port"
+        case rpcPort = "rpc_port"
     }
 
     func announce(settings: SuiteSettings, access: DemoAccess, readyFile: String?) throws {

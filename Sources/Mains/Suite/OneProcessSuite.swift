@@ -3,6 +3,7 @@ import Foundation
 import Logging
 import LoginRole
 import NIOPosix
+import NIOTransport
 import RPC
 import Runtime
 
@@ -44,11 +45,20 @@ public struct OneProcessSuite: Sendable {
         try await DemoApp(access: access).provide(through: caller)
         let gateway = try await listeners.startGateway(wiring: wiring, group: group, lanes: lanes, name: "login")
         let (tcpPort, wsPort) = (gateway.ports[0], gateway.ports[1])
-        try await listeners.serveHTTP(gateway: gateway, webSocketPort: wsPort, wiring: wiring, lane: storage) { httpPort in
+        wiring.announce(.login, gateway.instances)
+        let node = try Node(
+            directory: wiring.directory, hosted: { wiring.hostedRoles }, secret: access.clusterSecret, group: group,
+            logger: logger)
+        let rpcPort = try await node.listen(host: settings.host, port: settings.rpcPort)
+        try await listeners.serveHTTP(webSocketPort: wsPort, wiring: wiring, lane: storage) { httpPort in
             try Addresses(
-                host: settings.host, httpPort: httpPort, wsPort: wsPort, tcpPort: tcpPort, pid: getpid()
+                host: settings.host, httpPort: httpPort, wsPort: wsPort, tcpPort: tcpPort, rpcPort: rpcPort,
+                pid: getpid()
             ).announce(settings: settings, access: access, readyFile: readyFile)
+            await StopSignal.wait()
+            try await gateway.shutdown()
         }
+        await node.stop()
         try await group.shutdownGracefully()
         stores.stop()
         storage.stop()

@@ -19,6 +19,33 @@ public struct Topology: Codable, Equatable, Sendable {
     public var tcpPort: Int
     public var webSocketPort: Int
     public var httpPort: Int
+    public var tlsCertificate: String?
+    public var tlsKey: String?
+    /// For tests of the checker only.
+    public var fault: String?
+
+    init(services: [Service], settings: SuiteSettings) {
+        self.services = services
+        data = settings.data
+        host = settings.host
+        tcpPort = settings.tcpPort
+        webSocketPort = settings.webSocketPort
+        httpPort = settings.httpPort
+        tlsCertificate = settings.tls?.certificate
+        tlsKey = settings.tls?.key
+        fault = settings.faultName
+    }
+
+    /// What the listening services need to know.
+    var settings: SuiteSettings {
+        SuiteSettings(
+            data: data, host: host, httpPort: httpPort, webSocketPort: webSocketPort, tcpPort: tcpPort,
+            rpcPort: 0, tls: tlsCertificate.flatMap { certificate in tlsKey.map { (certificate, $0) } }, loops: 1, faultName: fault,
+            fault: (try? fault.map(InjectedFaults.init(named:))) ?? InjectedFaults())
+    }
+
+    /// Made by API when it serves: the supervisor waits for it.
+    var apiReadyPath: String { data + "/api-ready" }
 
     /// The role name of the process that owns the data folder.
     public static let store = "store"

@@ -22,6 +22,8 @@ public struct UpCommand: AsyncParsableCommand {
     public var wsPort = 7781
     @Option(help: "Port for TCP clients; 0 picks a free one.")
     public var tcpPort = 7782
+    @Option(help: "Port where your own services connect (one process); 0 picks a free one.")
+    public var rpcPort = 7783
     @Option(help: "TLS certificate chain (PEM) for the client ports; needs --tls-key.")
     public var tlsCert: String?
     @Option(help: "TLS private key (PEM).")
@@ -38,7 +40,7 @@ public struct UpCommand: AsyncParsableCommand {
     public init() {}
 
     public func validate() throws {
-        for (name, port) in [("http", httpPort), ("ws", wsPort), ("tcp", tcpPort)] where !(0...65535).contains(port) {
+        for (name, port) in [("http", httpPort), ("ws", wsPort), ("tcp", tcpPort), ("rpc", rpcPort)] where !(0...65535).contains(port) {
             throw ValidationError("--\(name)-port must be between 0 and 65535")
         }
         guard (tlsCert == nil) == (tlsKey == nil) else {
@@ -53,10 +55,14 @@ public struct UpCommand: AsyncParsableCommand {
             let folder = try DataFolder(path: data)
             let access = try DemoAccess.load(folder: data)
             let settings = SuiteSettings(
-                data: data, host: host, httpPort: httpPort, webSocketPort: wsPort, tcpPort: tcpPort,
+                data: data, host: host, httpPort: httpPort, webSocketPort: wsPort, tcpPort: tcpPort, rpcPort: rpcPort,
                 tls: tlsCert.flatMap { certificate in tlsKey.map { (certificate, $0) } }, loops: loops,
-                fault: try fault.map(InjectedFaults.init(named:)) ?? InjectedFaults())
-            try await OneProcessSuite(settings: settings, access: access).run(readyFile: readyFile)
+                faultName: fault, fault: try fault.map(InjectedFaults.init(named:)) ?? InjectedFaults())
+            if processes {
+                try await ProcessSuite(settings: settings, access: access).run(readyFile: readyFile)
+            } else {
+                try await OneProcessSuite(settings: settings, access: access).run(readyFile: readyFile)
+            }
             withExtendedLifetime(folder) {}
         } catch let error as StartError {
             FileHandle.standardError.write(Data("martlet: \(error)\n".utf8))
@@ -72,7 +78,9 @@ public struct SuiteSettings: Sendable {
     public var httpPort: Int
     public var webSocketPort: Int
     public var tcpPort: Int
+    public var rpcPort: Int
     public var tls: (certificate: String, key: String)?
     public var loops: Int
+    public var faultName: String?
     public var fault: InjectedFaults
 }

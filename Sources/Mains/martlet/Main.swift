@@ -11,7 +11,7 @@ struct Martlet: AsyncParsableCommand {
         discussion: "Start with `martlet up`, open the address that it prints, and `martlet chat --user alice`.",
         version: MartletVersion.text,
         subcommands: [
-            UpCommand.self, CheckCommand.self, VersionCommand.self,
+            UpCommand.self, CheckCommand.self, VersionCommand.self, ServeCommand.self,
         ])
 }
 

@@ -8,7 +8,7 @@ import tempfile
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 from harness import MARTLET, Suite, summary
 
-PORTS = ["--tcp-port", "0", "--ws-port", "0", "--http-port", "0"]
+PORTS = ["--tcp-port", "0", "--ws-port", "0", "--http-port", "0", "--rpc-port", "0"]
 
 
 def refused(*arguments, says, code=1):
@@ -45,7 +45,7 @@ def taken_port():
         holder.bind(("127.0.0.1", 0))
         holder.listen()
         port = str(holder.getsockname()[1])
-        for name in ("tcp", "ws", "http"):
+        for name in ("tcp", "ws", "http", "rpc"):
             ports = list(PORTS)
             ports[ports.index(f"--{name}-port") + 1] = port
             refused("--data", folder, *ports, says=[port, "in use", f"--{name}-port"])
