@@ -10,7 +10,7 @@ import Wire
         var script = LoginScript()
         let alice = try script.login(1, "alice")
         let bob = try script.login(2, "bob")
-        let call = script.deliver([LoginScript.delivery(1, to: [bob], from: [alice]), LoginScript.delivery(2, to: [bob], from: [alice])])
+        let call = script.deliver((1...2).map { LoginScript.delivery($0, to: [bob], from: [alice]) })
         // One notice for both, two pushes; ids from 1.
         let notices = script.takeFrames(1)
         #expect(notices.count == 1)

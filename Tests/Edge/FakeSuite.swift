@@ -96,7 +96,8 @@ final class FakeSuite: Sendable {
         config.login.pushAckTimeoutMS = 60_000
         change(&config)
         server = try await GatewayServer.start(
-            config: config, group: group, lanes: lanes, directory: directory, namePrefix: "login", logger: Logger(label: "test"))
+            config: config, group: group, lanes: lanes, directory: directory, namePrefix: "login",
+            logger: Logger(label: "test"))
     }
 
     var tcp: Int { server.ports[0] }
@@ -116,6 +117,15 @@ final class FakeSuite: Sendable {
         let client = try TestClient(port: webSocket ? self.webSocket : tcp, webSocket: webSocket)
         try client.login(token: token(user))
         return client
+    }
+
+    /// Waits until the gateway has so many connections.
+    func waitForConnections(_ count: Int) async throws {
+        for _ in 0..<250 {
+            if try await server.connectionCount() == count { return }
+            try await Task.sleep(for: .milliseconds(20))
+        }
+        #expect(try await server.connectionCount() == count)
     }
 
     /// Delivers messages to sessions through the directory, as Route would.

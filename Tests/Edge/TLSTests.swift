@@ -42,10 +42,13 @@ import Wire
         }.connect(host: "127.0.0.1", port: port).get()
     }
 
-    private func suite(_ files: (folder: URL, certificate: String, key: String)) async throws -> FakeSuite {
+    private func suite(
+        _ files: (folder: URL, certificate: String, key: String), handshakeMS: UInt64 = 60_000
+    ) async throws -> FakeSuite {
         try await FakeSuite { config in
             for index in config.listeners.indices { config.listeners[index].secure = true }
             config.tls = GatewayTLS(certificatePath: files.certificate, keyPath: files.key)
+            config.login.handshakeMS = handshakeMS
         }
     }
 
@@ -73,8 +76,13 @@ import Wire
         try await web.writeAndFlush(
             ByteBuffer(bytes: Array(upgrade.utf8) + frames.flatMap { TestClient.encode($0, webSocket: true) }))
         try await webInbox.wait { bytes in
-            let text = bytes.readableBytesView.split(separator: 10).last.map(Array.init) ?? []
-            return text.first == 0x82 && text.contains(FrameType.authenticated.rawValue)
+            // Behind the answer's empty line: WELCOME and AUTHENTICATED, a binary message each.
+            let text = Array(bytes.readableBytesView)
+            let ends = text.indices.first { text[$0...].starts(with: Array("\r\n\r\n".utf8)) }
+            guard let start = ends.map({ $0 + 4 }), text.count > start + 2, text[start] == 0x82 else { return false }
+            let second = start + 2 + Int(text[start + 1])
+            return text.count > second + 2 && text[second] == 0x82
+                && text[second + 2] == FrameType.authenticated.rawValue
         }
         #expect(try await suite.server.connectionCount() == 2)
         try await suite.server.shutdown()
@@ -87,10 +95,13 @@ import Wire
     @Test func withoutTLS() async throws {
         let files = try TestCertificate.write()
         defer { try? FileManager.default.removeItem(at: files.folder) }
-        let suite = try await suite(files)
+        let suite = try await suite(files, handshakeMS: 500)
         let plain = try TestClient(port: suite.tcp)
-        try plain.send(LoginScript.hello())
-        #expect(throws: (any Error).self) { while true { _ = try plain.read() } }
+        try plain.send(raw: [UInt8](repeating: 0x41, count: 100))
+        #expect(throws: TestClient.Closed.self) { while true { _ = try plain.readHTTP() } }
+        // One that never says anything is cut like any other.
+        let silent = try TestClient(port: suite.webSocket, webSocket: true, upgrade: false)
+        #expect(throws: TestClient.Closed.self) { _ = try silent.readHTTP() }
         try await suite.stop()
         await #expect(throws: GatewayError.self) {
             _ = try await FakeSuite { config in

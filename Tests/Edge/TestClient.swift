@@ -76,7 +76,9 @@ final class TestClient: @unchecked Sendable {
     func send(raw bytes: [UInt8]) throws {
         var sent = 0
         while sent < bytes.count {
-            let count = bytes[sent...].withUnsafeBytes { Glibc.send(descriptor, $0.baseAddress, $0.count, Int32(MSG_NOSIGNAL)) }
+            let count = bytes[sent...].withUnsafeBytes {
+                Glibc.send(descriptor, $0.baseAddress, $0.count, Int32(MSG_NOSIGNAL))
+            }
             guard count > 0 else { throw Closed() }
             sent += count
         }
@@ -99,8 +101,7 @@ final class TestClient: @unchecked Sendable {
     func login(token: String) throws {
         try send(LoginScript.hello(), LoginScript.authenticate(token))
         guard case .welcome = try read(), case .authenticated(let body) = try read() else {
-            Issue.record("no login")
-            return
+            throw Closed()
         }
         sessionID = try #require(Authenticated(body: body)).sessionID
     }

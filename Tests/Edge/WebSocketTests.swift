@@ -15,7 +15,7 @@ enum ClientWebSocket {
         switch payload.count {
         case ..<126: out.append(bit | UInt8(payload.count))
         case ...0xffff: out += [bit | 126, UInt8(payload.count >> 8), UInt8(payload.count & 0xff)]
-        default: out += [bit | 127] + (0..<8).map { UInt8(truncatingIfNeeded: UInt64(payload.count) >> (56 - 8 * UInt64($0))) }
+        default: out += [bit | 127] + (0..<8).map { UInt8(truncatingIfNeeded: payload.count >> (56 - 8 * $0)) }
         }
         if masked { out += mask }
         out += payload.enumerated().map { masked ? $0.element ^ mask[$0.offset % 4] : $0.element }
@@ -40,12 +40,13 @@ enum ClientWebSocket {
     @Test func wholeAndFragmentedMessages() throws {
         let stream =
             ClientWebSocket.frame(2, [1, 2, 3]) + ClientWebSocket.frame(2, [4], final: false)
-            + ClientWebSocket.frame(9, [7]) + ClientWebSocket.frame(0, [], final: false) + ClientWebSocket.frame(0, [5, 6])
-            + ClientWebSocket.frame(10, []) + ClientWebSocket.frame(2, [UInt8](repeating: 9, count: 300))
+            + ClientWebSocket.frame(9, [7]) + ClientWebSocket.frame(0, [], final: false)
+            + ClientWebSocket.frame(0, [5, 6]) + ClientWebSocket.frame(10, [])
+            + ClientWebSocket.frame(2, [UInt8](repeating: 9, count: 300))
             + ClientWebSocket.frame(8, [3, 0xe8])
         let expected: [WebSocketDecoder.Event] = [
-            .message(ByteBuffer(bytes: [1, 2, 3])), .ping(ByteBuffer(bytes: [7])), .message(ByteBuffer(bytes: [4, 5, 6])),
-            .pong, .message(ByteBuffer(repeating: 9, count: 300)), .close,
+            .message(ByteBuffer(bytes: [1, 2, 3])), .ping(ByteBuffer(bytes: [7])),
+            .message(ByteBuffer(bytes: [4, 5, 6])), .pong, .message(ByteBuffer(repeating: 9, count: 300)), .close,
         ]
         #expect(try decode([stream]) == expected)
         #expect(try decode(stream.map { [$0] }) == expected)
@@ -67,7 +68,10 @@ enum ClientWebSocket {
             (.tooLarge(limit: 1024), [ClientWebSocket.frame(2, [UInt8](repeating: 0, count: 1025))]),
             (
                 .tooLarge(limit: 1024),
-                [ClientWebSocket.frame(2, [UInt8](repeating: 0, count: 1000), final: false), ClientWebSocket.frame(0, big)]
+                [
+                    ClientWebSocket.frame(2, [UInt8](repeating: 0, count: 1000), final: false),
+                    ClientWebSocket.frame(0, big),
+                ]
             ),
             (.tooLarge(limit: Int(Int32.max)), [[0x82, 0xff, 0x7f, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff]]),
             (.badLength, [[0x82, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff]]),

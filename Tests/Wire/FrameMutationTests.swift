@@ -32,8 +32,8 @@ struct Mutator {
 }
 
 @Suite struct FrameMutationTests {
-    /// No input crashes or hangs the codec; what decodes encodes to the very bytes that it was decoded from; and cutting the
-    /// input byte by byte changes nothing.
+    /// No input crashes or hangs the codec; what decodes encodes to the very bytes that it was decoded from; and
+    /// cutting the input byte by byte changes nothing.
     @Test func mutatedFrames() throws {
         let seed: UInt64 = 0x6d61_7274_6c65_7431
         var mutator = Mutator(random: SeededRandom(seed: seed))

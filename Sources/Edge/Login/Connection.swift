@@ -22,8 +22,8 @@ struct Connection: Sendable {
 
     var finished: Bool { handshake == nil && session == nil }
 
-    /// Whether to start or stop reading from it; nil when it is as it should be. Not while it takes no bytes, nor while we
-    /// hold too many of its own.
+    /// Whether to start or stop reading from it; nil when it is as it should be. Nothing is read while it takes no
+    /// bytes, nor while we hold too many of its own.
     mutating func changeReading(now: UInt64, config: LoginConfig) -> Bool? {
         guard let held = session?.heldBytes else { return nil }
         let pause = stuckMicros > 0 || held > (paused ? config.maxHeldBytes / 2 : config.maxHeldBytes)

@@ -23,7 +23,7 @@ struct DeadlineWheel: Sendable {
 
     init(nowMicros: UInt64) { last = nowMicros / Self.slotMicros }
 
-    /// Comes back at the first turn at or after the moment, or earlier when that is further away than the wheel is long.
+    /// Comes back at the first turn at or after the moment; earlier when that is further away than the wheel is long.
     mutating func add(_ entry: Entry, atMicros: UInt64) {
         let wanted = (atMicros + Self.slotMicros - 1) / Self.slotMicros
         let slot = min(max(wanted, last + 1), last + UInt64(Self.slotCount) - 1)

@@ -47,7 +47,9 @@ struct Handshake: Sendable {
         case .bye: return .bye
         case .hello(let body):
             guard step == .hello else { return .refuse(Failure(.unexpectedFrame, "a second HELLO")) }
-            guard let hello = Hello(body: body) else { return .refuse(Failure(.malformedFrame, "HELLO does not decode")) }
+            guard let hello = Hello(body: body) else {
+                return .refuse(Failure(.malformedFrame, "HELLO does not decode"))
+            }
             guard hello.version >= Self.version else {
                 return .refuse(Failure(.unsupportedVersion, "this server speaks version \(Self.version)"))
             }
@@ -55,15 +57,16 @@ struct Handshake: Sendable {
             return .welcome(version: Self.version)
         case .authenticate(let body):
             guard step == .token else {
-                return .refuse(Failure(.unexpectedFrame, step == .hello ? "HELLO comes first" : "a second AUTHENTICATE"))
+                let why = step == .hello ? "HELLO comes first" : "a second AUTHENTICATE"
+                return .refuse(Failure(.unexpectedFrame, why))
             }
             guard let request = Authenticate(body: body) else {
                 return .refuse(Failure(.malformedFrame, "AUTHENTICATE does not decode"))
             }
             step = .keys
             return .authenticate(request)
-        case .welcome, .authenticated, .pong, .request, .orderedRequest, .response, .failure, .push, .pushAck, .seqNotice,
-            .kick, .redirect, .syncNeeded, .error, .event:
+        case .welcome, .authenticated, .pong, .request, .orderedRequest, .response, .failure, .push, .pushAck,
+            .seqNotice, .kick, .redirect, .syncNeeded, .error, .event:
             return .refuse(Failure(.unexpectedFrame, "\(frame.type) before login"))
         }
     }

@@ -26,7 +26,9 @@ extension LoginMachine {
 
     /// Checks the token with what is known of its app, or asks first.
     private mutating func checkToken(_ id: ConnectionID) {
-        guard let handshake = connections[id]?.handshake, handshake.step == .keys, let token = handshake.token else { return }
+        guard let handshake = connections[id]?.handshake, handshake.step == .keys, let token = handshake.token else {
+            return
+        }
         let appID = token.claims.appID
         guard let known = apps.look(appID, now: now.micros, config: config) else { return apps.wait(id, for: appID) }
         guard known.app.exists else { return refuse(id, Failure(.tokenUnknownApp, "there is no app \(appID)")) }

@@ -55,7 +55,7 @@ public struct LoginConfig: Sendable {
     public var retryFirstMS: UInt64 = 300
     public var retryMostMS: UInt64 = 5000
     public var maxRegistrationsPerCall = 512
-    /// Closed sessions whose unregistration is not confirmed; beyond it the oldest is forgotten and is found as a stray.
+    /// Closed sessions whose unregistration is not confirmed; beyond it the oldest is forgotten, and found as a stray.
     public var maxUnregistering = 65_536
     /// Users whose registrations are to be compared with our sessions.
     public var maxStrays = 1024

@@ -4,8 +4,8 @@ import NIOCore
 import RPC
 import Wire
 
-/// The edge: connections in, sessions kept, requests on to Route, pushes out until they are acknowledged. Lifetimes nest:
-/// connection > handshake > session > ordered keys and push window. One timer, one wheel; everything else is an event.
+/// The edge: connections in, sessions kept, requests on to Route, pushes out until they are acknowledged. Lifetimes
+/// nest: connection > handshake > session > ordered keys and push window. One timer, one wheel.
 ///
 /// Isolation: confined to the lane of its host.
 public struct LoginMachine: RoleMachine {

@@ -2,8 +2,8 @@ import Foundation
 import Wire
 
 /// The ordered keys of one session. At most one batch per key is on its way; what comes meanwhile waits. When an item
-/// fails so that the client will send it again, nothing sent after it may pass: everything of its turn, waiting or still
-/// to come, is answered `resend_in_order`, and the client sends again with the next turn.
+/// fails so that the client will send it again, nothing sent after it may pass: everything of its turn, waiting or
+/// still to come, is answered `resend_in_order`, and the client sends again with the next turn.
 struct OrderedKeys: Sendable {
     struct Held: Sendable, Equatable {
         let svid: UInt32

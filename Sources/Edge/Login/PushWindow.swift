@@ -11,8 +11,8 @@ struct Waiter: Sendable, Equatable {
     typealias CallKey = UInt64
 }
 
-/// What one session was sent and has not acknowledged, in push-id order. Ids are given when frames are written, once per
-/// flush: first one SEQ_NOTICE for all the places learned since the last, then the pushes.
+/// What one session was sent and has not acknowledged, in push-id order. Ids are given when frames are written, once
+/// per flush: first one SEQ_NOTICE for all the places learned since the last, then the pushes.
 struct PushWindow: Sendable {
     struct Entry: Sendable {
         /// 0: not written yet.

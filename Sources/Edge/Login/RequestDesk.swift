@@ -36,8 +36,8 @@ struct RequestDesk: Sendable {
         batches[index].bytes += ticket.bytes
     }
 
-    /// The service's batch, if so many calls more would make it too big: it is handed over first. A key's calls are never
-    /// spread over two batches, because those could overtake each other.
+    /// The service's batch, if so many calls more would make it too big: it is handed over first. A key's calls are
+    /// never spread over two batches, because those could overtake each other.
     mutating func takeFull(_ svid: UInt32, adding calls: Int, bytes: Int, config: LoginConfig) -> Batch? {
         guard let index = batches.firstIndex(where: { $0.svid == svid }),
             batches[index].tickets.count + calls > config.maxCallsPerBatch
@@ -78,9 +78,8 @@ extension LoginMachine {
             return fail(id, header.requestID, Failure(.goingAway, "this server is going away"))
         }
         let held = held(header, turn, body)
-        guard let arrival = connections[id]?.session?.keys.arrive(held, key: key, now: now.micros, config: config) else {
-            return
-        }
+        guard let arrival = connections[id]?.session?.keys.arrive(held, key: key, now: now.micros, config: config)
+        else { return }
         switch arrival {
         case .held(let ready):
             hold(id, bytes: held.body.count)

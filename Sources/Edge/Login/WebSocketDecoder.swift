@@ -127,9 +127,8 @@ struct WebSocketDecoder: Sendable {
             length = long
             bytes = 10
         }
-        guard let mask = buffer.getInteger(at: start + bytes, as: UInt32.self) else {
-            return Header(final: first & 0x80 != 0, opcode: first & 0x0f, length: Int(length), mask: 0, bytes: bytes + 4)
-        }
+        // Without its mask a frame is not whole, but its length can be refused already.
+        let mask = buffer.getInteger(at: start + bytes, as: UInt32.self) ?? 0
         return Header(
             final: first & 0x80 != 0, opcode: first & 0x0f, length: Int(length), mask: mask, bytes: bytes + 4)
     }

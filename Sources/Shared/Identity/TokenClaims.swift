@@ -36,8 +36,8 @@ public struct TokenClaims: Sendable, Equatable {
     }
 }
 
-/// Each way in which a token can be wrong by itself. That its app is unknown or suspended, or that the user's tokens were
-/// revoked, is known only to those who ask the stores.
+/// Each way in which a token can be wrong by itself. That its app is unknown or suspended, or that the user's tokens
+/// were revoked, is known only to those who ask the stores.
 public enum TokenError: Error, Sendable, Equatable {
     /// Not a JWT with the claims that are required; says what is missing.
     case malformed(String)
@@ -82,7 +82,7 @@ enum Base64URL {
         return String(decoding: out, as: UTF8.self)
     }
 
-    /// Nil for another alphabet, padding, an impossible length, or left-over bits that are not zero: one encoding per value.
+    /// Nil for another alphabet, padding, an impossible length, or left-over bits that are not zero.
     static func decode(_ text: some Collection<UInt8>) -> [UInt8]? {
         guard text.count % 4 != 1 else { return nil }
         var out: [UInt8] = []

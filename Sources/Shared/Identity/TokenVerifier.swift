@@ -71,7 +71,9 @@ public struct UnverifiedToken: Sendable, Equatable {
         return claims
     }
 
-    private static func json<T: Decodable>(_ type: T.Type, _ part: ArraySlice<UInt8>, _ name: String) throws(TokenError) -> T {
+    private static func json<T: Decodable>(
+        _ type: T.Type, _ part: ArraySlice<UInt8>, _ name: String
+    ) throws(TokenError) -> T {
         guard let bytes = Base64URL.decode(part) else { throw .malformed("the \(name) is not base64url") }
         guard let value = try? JSONDecoder().decode(type, from: Data(bytes)) else {
             throw .malformed("the \(name) is not JSON with the fields required")
@@ -80,7 +82,9 @@ public struct UnverifiedToken: Sendable, Equatable {
     }
 
     private static func whole(_ number: Double, _ name: String) throws(TokenError) -> UInt64 {
-        guard number >= 0, number <= Double(TokenLimits.maxSeconds) else { throw .malformed("claim \(name) is out of range") }
+        guard number >= 0, number <= Double(TokenLimits.maxSeconds) else {
+            throw .malformed("claim \(name) is out of range")
+        }
         return UInt64(number)
     }
 }

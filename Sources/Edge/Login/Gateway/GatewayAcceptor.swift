@@ -31,7 +31,8 @@ final class GatewayAcceptor: Sendable {
             return try await bootstrap(group).bind(host: listener.host, port: listener.port).get()
         } catch {
             throw GatewayError(
-                "cannot listen on \(listener.host):\(listener.port) (\(error)); is the port taken, or the address another's?")
+                "cannot listen on \(listener.host):\(listener.port) (\(error)); "
+                    + "is the port taken, or the address another's?")
         }
     }
 

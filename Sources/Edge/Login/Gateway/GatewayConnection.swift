@@ -1,8 +1,8 @@
 import NIOCore
 import Wire
 
-/// One client's connection: cuts frames out of what comes and gathers what goes. It decides nothing about frames; that is
-/// the machine's.
+/// One client's connection: cuts frames out of what comes and gathers what goes. It decides nothing about frames; that
+/// is the machine's.
 ///
 /// Isolation: its channel's event loop, which is its gateway loop's.
 final class GatewayConnection: ChannelInboundHandler {
@@ -165,8 +165,8 @@ final class GatewayConnection: ChannelInboundHandler {
 
     private var finishAtFlush = false
 
-    /// Closes our side after the next flush. What the client still sends is read and dropped, so that the reason reaches it:
-    /// closing a socket with unread bytes would reset the connection.
+    /// Closes our side after the next flush. What the client still sends is read and dropped, so that the reason
+    /// reaches it: closing a socket with unread bytes would reset the connection.
     func finish() {
         guard state != .closed else { return }
         state = .finishing

@@ -24,8 +24,8 @@ final class GatewayLoop: @unchecked Sendable {
     private final class Wire { weak var loop: GatewayLoop? }
 
     init(
-        eventLoop: any EventLoop, lane: Lane, instance: String, config: GatewayConfig, directory: Directory, logger: Logger,
-        seed: UInt64
+        eventLoop: any EventLoop, lane: Lane, instance: String, config: GatewayConfig, directory: Directory,
+        logger: Logger, seed: UInt64
     ) {
         self.eventLoop = eventLoop
         self.lane = lane
@@ -68,8 +68,8 @@ final class GatewayLoop: @unchecked Sendable {
         input(.closed(connection.id))
     }
 
-    /// Tells the machine; after the outputs under way, when there are some, so that it never hears of a consequence before
-    /// the rest of its own actions is done.
+    /// Tells the machine; after the outputs under way, when there are some, so that it never hears of a consequence
+    /// before the rest of its own actions is done.
     func input(_ value: LoginInput) {
         if performing {
             lane.run { self.host.input(value) }

@@ -29,8 +29,7 @@ public final class GatewayServer: Sendable {
     /// - Parameters:
     ///   - group: deals connections out to its loops.
     ///   - lanes: one per loop of the group, in the group's order, each made on its loop.
-    ///   - namePrefix: instance names are this, "-" and the loop's number. A new life of a gateway needs a new prefix where
-    ///     session ids must not repeat; their random part makes that unlikely, not impossible.
+    ///   - namePrefix: instance names are this, "-" and the loop's number.
     /// - Throws: `GatewayError`: a taken port, a certificate that cannot be read.
     public static func start(
         config: GatewayConfig, group: MultiThreadedEventLoopGroup, lanes: [Lane], directory: Directory,
@@ -90,7 +89,8 @@ public final class GatewayServer: Sendable {
                     certificateChain: chain.map { .certificate($0) }, privateKey: .privateKey(key)))
         } catch {
             throw GatewayError(
-                "cannot read certificate \(files.certificatePath) with key \(files.keyPath) (\(error)); both are PEM files")
+                "cannot read certificate \(files.certificatePath) with key \(files.keyPath) (\(error)); "
+                    + "both are PEM files")
         }
     }
 

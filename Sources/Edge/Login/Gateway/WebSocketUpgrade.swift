@@ -14,7 +14,8 @@ enum WebSocketUpgrade {
         let guardHandler = UpgradeGuard(maxBytes: maxBytes)
         try pipeline.addHandler(guardHandler)
         let answer = NoUpgradeHandler()
-        let box = NIOLoopBound((connection: connection, guardHandler: guardHandler, answer: answer), eventLoop: channel.eventLoop)
+        let box = NIOLoopBound(
+            (connection: connection, guardHandler: guardHandler, answer: answer), eventLoop: channel.eventLoop)
         let upgrader = FrameUpgrader(path: path) { channel in
             let parts = box.value
             let pipeline = channel.pipeline.syncOperations
