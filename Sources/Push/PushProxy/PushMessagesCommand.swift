@@ -58,7 +58,7 @@ struct MessageIntake: Sendable {
         gathered.entries = []
         appending[token] = gathered
         gathered = Batch()
-        return [.call(token, .any(.messageLog), .logAppend(append), timeoutMS: config.appendTimeoutMS)]
+        return [.call(token, .any(.pushLog), .logAppend(append), timeoutMS: config.appendTimeoutMS)]
     }
 
     /// Nil when the token is not one of ours.

@@ -27,7 +27,7 @@ extension PushServerMachine {
         let token = takeToken()
         fetchToken = token
         return .call(
-            token, .any(.messageLog), .logFetch(fetch), timeoutMS: fetch.waitMs + config.fetchTimeoutMS)
+            token, .any(.pushLog), .logFetch(fetch), timeoutMS: fetch.waitMs + config.fetchTimeoutMS)
     }
 
     mutating func fetched(_ result: CallResult, _ now: Instant) -> [RoleAction<Never>] {
@@ -117,7 +117,7 @@ extension PushServerMachine {
         body.positions = moved
         let token = takeToken()
         commit = (token, moved)
-        return .call(token, .any(.messageLog), .logCommit(body), timeoutMS: config.commitTimeoutMS)
+        return .call(token, .any(.pushLog), .logCommit(body), timeoutMS: config.commitTimeoutMS)
     }
 
     /// A refused or unknown commit is made again with the next one: positions only grow.
