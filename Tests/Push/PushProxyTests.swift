@@ -31,7 +31,7 @@ import Wire
         #expect(actions.hops == ["pushproxy", "pushproxy"])
         let append = try #require(actions.calls(Kind.append).first)
         #expect(actions.calls.count == 1 && actions.replies.isEmpty)
-        #expect(append.to == .any(.messageLog))
+        #expect(append.to == .any(.pushLog))
         guard case .logAppend(let body) = append.payload else { return }
         #expect(body.log == "push" && body.entries.map(\.partition) == [1, 2, 3])
         let third = PushRecordDecoding.seq(body.entries[2].record)

@@ -11,7 +11,9 @@ import Wire
     private let bob = Make.registration("bob", "sb", login: "L1")
 
     /// A member with partitions 0 and 1 from offset 10 and a fetch under way; its token.
-    private func started(_ change: (inout PushServerConfig) -> Void = { _ in }) throws -> (Driver<PushServerMachine>, UInt64) {
+    private func started(
+        _ change: (inout PushServerConfig) -> Void = { _ in }
+    ) throws -> (Driver<PushServerMachine>, UInt64) {
         var config = PushServerConfig(member: "ps-1")
         change(&config)
         var driver = Driver(PushServerMachine(config: config))
@@ -23,6 +25,11 @@ import Wire
         let fetch = try #require(next.first)
         #expect(fetch.payload.fetchedPositions == [0: 10, 1: 10])
         return (driver, fetch.token)
+    }
+
+    /// Records 1, 2, ... for bob alone, in partition 0 from offset 10.
+    private func forBob(_ count: UInt64) -> [(UInt32, UInt64, PushRecord)] {
+        (0..<count).map { (0, 10 + $0, Make.record($0 + 1, members: ["bob"])) }
     }
 
     private struct Unexpected: Error {}
@@ -55,7 +62,7 @@ import Wire
 
     @Test func thePositionMovesOnlyOverTheSettledPrefix() throws {
         var (driver, fetch) = try started { $0.planDeliveries = 1 }
-        let entries: [(UInt32, UInt64, PushRecord)] = (0..<3).map { (0, 10 + $0, Make.record($0 + 1, members: ["bob"])) }
+        let entries = forBob(3)
         let lookup = try #require(
             driver.turn(.reply(fetch, Make.fetched(generation: 3, entries: entries))).calls(Kind.lookup).first)
         let plans = driver.turn(.reply(lookup.token, Make.lookup([[bob]]))).calls(Kind.plan)
@@ -106,7 +113,7 @@ import Wire
 
     @Test func deliveriesWithoutHandsAreNotSettled() throws {
         var (driver, fetch) = try started()
-        let entries: [(UInt32, UInt64, PushRecord)] = (0..<2).map { (0, 10 + $0, Make.record($0 + 1, members: ["bob"])) }
+        let entries = forBob(2)
         let lookup = try #require(
             driver.turn(.reply(fetch, Make.fetched(generation: 3, entries: entries))).calls(Kind.lookup).first)
         let plan = try #require(driver.turn(.reply(lookup.token, Make.lookup([[bob]]))).calls(Kind.plan).first)
@@ -137,7 +144,7 @@ import Wire
 
     @Test func theWindowIsBoundedAndOtherPartitionsGoOn() throws {
         var (driver, fetch) = try started { $0.windowRecords = 4 }
-        let entries: [(UInt32, UInt64, PushRecord)] = (0..<6).map { (0, 10 + $0, Make.record($0 + 1, members: ["bob"])) }
+        let entries = forBob(6)
         let actions = driver.turn(.reply(fetch, Make.fetched(generation: 3, entries: entries)))
         #expect(driver.machine.unsettled == 4)
         #expect(actions.calls(Kind.fetch).first?.payload.fetchedPositions == [1: 10])

@@ -89,8 +89,8 @@ import Wire
         var call = ByteBuffer()
         PeerFrame.call(id: 1, number: 1, remainingMS: 9, kind: 15, body: ByteBuffer()).encode(into: &call)
         let inputs: [[UInt8]] = [
-            [0xff, 0xff, 0xff, 0xff, 1], [0, 0, 0, 0], [0, 0, 0, 1, 99], [0, 0, 0, 2, 1, 7], Array(call.readableBytesView),
-            [0, 0], [],
+            [0xff, 0xff, 0xff, 0xff, 1], [0, 0, 0, 0], [0, 0, 0, 1, 99], [0, 0, 0, 2, 1, 7], [0, 0], [],
+            Array(call.readableBytesView),
         ]
         for input in inputs { #expect(try await Raw.isCut(port: fabric.port, after: input)) }
         var random = SystemRandomNumberGenerator()
@@ -123,8 +123,8 @@ import Wire
         await fabric.stop()
     }
 
-    /// The reader authenticates and then never reads again. The queue stops at its limit, callers get `overloaded`, and
-    /// when the connection ends every call has exactly one of the two right ends.
+    /// The reader authenticates and then never reads again. The queue stops at its limit, callers get `overloaded`,
+    /// and when the connection ends every call has exactly one of the two right ends.
     @Test func aStoppedReaderCostsNoMoreThanTheLimit() async throws {
         var config = TransportConfig()
         config.outboundLimitBytes = 4 << 20
@@ -190,7 +190,10 @@ import Wire
         let sink = Answers()
         for id in 1...10 as ClosedRange<UInt64> { fabric.call(id, Fabric.order("silence"), sink, timeoutMS: 100) }
         let all = await sink.wait(10)
-        #expect(all.values.allSatisfy { if case .unknown(let why) = $0 { why.isCode(.deadlineExceeded) } else { false } })
+        let late = all.values.count { result in
+            if case .unknown(let why) = result { why.isCode(.deadlineExceeded) } else { false }
+        }
+        #expect(late == 10)
         let again = Answers()
         fabric.call(1, Fabric.order("hello"), again)
         #expect(await again.wait(1)[1] == .answered(Fabric.order("hello")))

@@ -64,7 +64,8 @@ private final class ProveAndStop: ChannelInboundHandler {
     func channelRead(context: ChannelHandlerContext, data: NIOAny) {
         var buffer = unwrapInboundIn(data)
         pending.writeBuffer(&buffer)
-        guard let frame = try? PeerFrame.decode(&pending, limit: 4096), let step = try? handshake.on(frame) else { return }
+        guard let frame = try? PeerFrame.decode(&pending, limit: 4096), let step = try? handshake.on(frame)
+        else { return }
         var out = ByteBuffer()
         switch step {
         case .send(let frames): for frame in frames { frame.encode(into: &out) }

@@ -1,7 +1,7 @@
 import RPC
 
-/// Calls that wait for an answer, by the number they have on the wire: slot and generation, so that finding one costs an
-/// array access and a late answer never meets the next user of its slot. Numbers are never 0.
+/// Calls that wait for an answer, by the number they have on the wire: slot and generation, so that finding one
+/// costs an array access and a late answer never meets the next user of its slot. Numbers are never 0.
 struct CallTable {
     struct Waiting {
         var id: UInt64
@@ -30,7 +30,9 @@ struct CallTable {
     /// The call, if it still waits.
     mutating func remove(_ number: UInt64) -> Waiting? {
         let slot = Int(number & 0xffff_ffff)
-        guard slot < slots.count, generations[slot] == UInt32(number >> 32), let waiting = slots[slot] else { return nil }
+        guard slot < slots.count, generations[slot] == UInt32(number >> 32), let waiting = slots[slot] else {
+            return nil
+        }
         slots[slot] = nil
         generations[slot] = generations[slot] == .max ? 1 : generations[slot] + 1
         free.append(UInt32(slot))

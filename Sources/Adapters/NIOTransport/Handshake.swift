@@ -1,8 +1,8 @@
 import Crypto
 import Foundation
 
-/// Mutual challenge and response with HMAC-SHA256 under the cluster's secret, which never travels. The label says which
-/// side proves, so that a proof cannot be reflected. Pure: nonces are given.
+/// Mutual challenge and response with HMAC-SHA256 under the cluster's secret, which never travels. The label says
+/// which side proves, so that a proof cannot be reflected. Pure: nonces are given.
 struct Handshake {
     enum Side: String { case link = "martlet-link", listener = "martlet-listener" }
 

@@ -4,8 +4,8 @@ import NIOPosix
 import RPC
 import Synchronization
 
-/// This process among the others: listens for peers, keeps connections to peers, and makes their roles callable through
-/// the process's `Directory` as if they were here. Both directions call over one connection.
+/// This process among the others: listens for peers, keeps connections to peers, and makes their roles callable
+/// through the process's `Directory` as if they were here. Both directions call over one connection.
 ///
 /// Isolation: any thread.
 public final class Node: Sendable {
@@ -22,8 +22,8 @@ public final class Node: Sendable {
 
     /// - Parameters:
     ///   - directory: where remote roles are added, and where calls from peers find the local ones.
-    ///   - hosted: role and instance of everything in this process that peers may call. Asked about twenty times a second,
-    ///     so that roles added or withdrawn later are told to the peers; it must be quick.
+    ///   - hosted: role and instance of everything in this process that peers may call. Asked about twenty times a
+    ///     second, so that roles added or withdrawn later are told to the peers; it must be quick.
     ///   - secret: the cluster's; at least `minimumSecretBytes` long, the same in every process.
     ///   - group: the event loops to use; nil makes one of its own, which `stop` ends.
     public init(

@@ -5,8 +5,8 @@ import Wire
 
 /// What peers say to each other: four bytes of length (big-endian, of what follows), one of type, then the fields.
 ///
-/// HELLO, CHALLENGE and PROOF authenticate both sides; HOSTED lists the roles behind a number each (the whole list, again
-/// on every change); CALL names one by its number.
+/// HELLO, CHALLENGE and PROOF authenticate both sides; HOSTED lists the roles behind a number each (the whole list,
+/// again on every change); CALL names one by its number.
 enum PeerFrame: Equatable {
     case hello(version: UInt8, node: UInt64, nonce: [UInt8])
     case challenge(node: UInt64, nonce: [UInt8], proof: [UInt8])
@@ -67,7 +67,8 @@ extension PeerFrame {
     private static func fields(_ kind: Kind, _ frame: inout ByteBuffer) throws(Malformed) -> PeerFrame? {
         switch kind {
         case .hello:
-            guard let magic: UInt32 = frame.readInteger(), magic == Self.magic, let version: UInt8 = frame.readInteger(),
+            guard let magic: UInt32 = frame.readInteger(), magic == Self.magic,
+                let version: UInt8 = frame.readInteger(),
                 let node: UInt64 = frame.readInteger(), let nonce = frame.readBytes(length: nonceBytes)
             else { return nil }
             return .hello(version: version, node: node, nonce: nonce)

@@ -4,8 +4,8 @@ public struct TransportConfig: Sendable, Equatable {
     public var maxFrameBytes = 16 << 20
     /// Largest frame before the peer has proved that it knows the secret.
     public var maxHandshakeFrameBytes = 4096
-    /// Bytes that may wait for one peer; further calls to it are refused with `overloaded`. Answers have as much again,
-    /// beyond which they are dropped (their callers see `unknown`).
+    /// Bytes that may wait for one peer; further calls to it are refused with `overloaded`. Answers have as much
+    /// again, beyond which they are dropped (their callers see `unknown`).
     public var outboundLimitBytes = 32 << 20
     /// Calls to one peer that may be without answer; further ones are refused with `overloaded`.
     public var maxInFlight = 65_536
@@ -16,8 +16,8 @@ public struct TransportConfig: Sendable, Equatable {
     public var handshakeTimeoutMS: UInt32 = 5000
     /// A ping is sent when nothing came for this long.
     public var pingEveryMS: UInt32 = 5000
-    /// A peer that sends nothing at all for this long is dead. Longer than the 30 s for which a stopped reader is borne:
-    /// until then its callers get `overloaded` or run into their deadlines.
+    /// A peer that sends nothing at all for this long is dead. Longer than the 30 s for which a stopped reader is
+    /// borne: until then its callers get `overloaded` or run into their deadlines.
     public var silentLimitMS: UInt32 = 45_000
     /// How often deadlines, pings and changes of the hosted roles are looked at.
     public var tickMS: UInt32 = 50

@@ -65,7 +65,8 @@ final class Users: Sendable {
     func remind(_ due: [Reminder]) async {
         guard let service = service.withLock({ $0 }) else { return }
         for reminder in due {
-            let outcome = try? await service.notify([reminder.user], content: Array(reminder.text.utf8), id: reminder.id)
+            let text = Array(reminder.text.utf8)
+            let outcome = try? await service.notify([reminder.user], content: text, id: reminder.id)
             if outcome?.first != .accepted {
                 FileHandle.standardError.write(Data("reminder for \(reminder.user) was not stored\n".utf8))
             }

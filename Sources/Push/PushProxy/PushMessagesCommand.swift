@@ -89,7 +89,8 @@ struct MessageIntake: Sendable {
         return actions
     }
 
-    /// Every item may or may not be in the log. A push is repeatable (clients know messages by seq), so the caller repeats.
+    /// Every item may or may not be in the log. A push is repeatable (clients know messages by seq), so the caller
+    /// repeats.
     private func unknown(_ batch: Batch, _ cause: Failure) -> [RoleAction<Never>] {
         let failure = Failure(.outcomeUnknown, "append to log \(config.log): \(cause.message)")
         return batch.shares.map { share in

@@ -3,8 +3,8 @@ import Wire
 
 /// Consuming the log: membership by fetching, rebalancing, and the positions.
 extension PushServerMachine {
-    /// The next fetch, unless one is under way. It goes on while records are unsettled; a partition whose window is full
-    /// is left out, and a fetch without any keeps the membership alive.
+    /// The next fetch, unless one is under way. It goes on while records are unsettled; a partition whose window is
+    /// full is left out, and a fetch without any keeps the membership alive.
     mutating func startFetch() -> RoleAction<Never>? {
         guard fetchToken == nil, !fetchPaused else { return nil }
         var fetch = LogFetch()
@@ -40,8 +40,8 @@ extension PushServerMachine {
         fetchFailures = 0
         var actions: [RoleAction<Never>] = []
         if let known = incarnation, known != body.incarnation {
-            // Another log under the same name: offsets of the old one mean nothing. Connections that the loss concerns
-            // sync by themselves (ARCHITECTURE, section 3.5).
+            // Another log under the same name: offsets of the old one mean nothing. Connections that the loss
+            // concerns sync by themselves (ARCHITECTURE, section 3.5).
             actions.append(.warn("push log was replaced", ["log": config.log, "incarnation": "\(body.incarnation)"]))
             windows = [:]
             commit = nil
@@ -75,8 +75,9 @@ extension PushServerMachine {
     }
 
     private mutating func take(_ entry: LogEntry, _ actions: inout [RoleAction<Never>]) {
-        // Entries of a partition that just went away, that are behind us, or beyond the window: the latter come again.
-        // Only numbers are taken out of the window here: a copy of it would make the append below copy its records.
+        // Entries of a partition that just went away, that are behind us, or beyond the window: the latter come
+        // again. Only numbers are taken out of the window here: a copy of it would make the append below copy its
+        // records.
         guard let life = windows[entry.partition]?.life, windows[entry.partition]?.takes(entry.offset) == true,
             (windows[entry.partition]?.count ?? 0) < config.windowRecords
         else { return }

@@ -3,9 +3,9 @@ import Wire
 
 /// DeliverRequest: handing over, repeating, and following sessions that moved.
 ///
-/// Requests of a lane follow each other without waiting, in order. One that was refused or broke off holds its lane until
-/// its deliveries have been handed over again. One that only took too long holds nobody: some session of it is slow, its
-/// deliveries are repeated one by one, so that each settles by itself.
+/// Requests of a lane follow each other without waiting, in order. One that was refused or broke off holds its lane
+/// until its deliveries have been handed over again. One that only took too long holds nobody: some session of it
+/// is slow, its deliveries are repeated one by one, so that each settles by itself.
 extension PushWorkerMachine {
     mutating func flush(_ now: Instant) -> [RoleAction<Never>] {
         var actions = sendAlone(now)
@@ -182,8 +182,9 @@ extension PushWorkerMachine {
         return .call(token, .any(.online), .lookupRequest(request), timeoutMS: config.lookupTimeoutMS)
     }
 
-    /// The one fresh look-up: a registration newer than the one that is gone gets the message; without one the target is
-    /// done. When Online cannot tell, the delivery stays unsettled and goes back to PushServer, where presence waits.
+    /// The one fresh look-up: a registration newer than the one that is gone gets the message; without one the
+    /// target is done. When Online cannot tell, the delivery stays unsettled and goes back to PushServer, where
+    /// presence waits.
     mutating func found(_ jobs: [Job], _ result: CallResult, _ now: Instant) -> [RoleAction<Never>] {
         let asked = jobs.reduce(0) { $0 + $1.delivery.targets.count }
         guard case .answered(.lookupResponse(let body)) = result, body.results.count == asked else { return [] }

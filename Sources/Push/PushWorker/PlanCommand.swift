@@ -52,7 +52,8 @@ extension PushWorkerMachine {
         return plans[job.plan]?.unsettled == 0 ? answer(job.plan) : []
     }
 
-    /// Answers a plan. A delivery that is not settled by now has no hands in the answer: PushServer looks it up afresh.
+    /// Answers a plan. A delivery that is not settled by now has no hands in the answer: PushServer looks it up
+    /// afresh.
     private mutating func answer(_ number: UInt64) -> [RoleAction<Never>] {
         guard var plan = plans.removeValue(forKey: number) else { return [] }
         deliveries -= plan.deliveries
@@ -67,8 +68,8 @@ extension PushWorkerMachine {
         return [.reply(plan.call, .workerDone(plan.answer))]
     }
 
-    /// Plans whose caller stops waiting soon, and requests whose answer is overdue (the host always answers; this is for
-    /// whatever is lost all the same).
+    /// Plans whose caller stops waiting soon, and requests whose answer is overdue (the host always answers; this
+    /// is for whatever is lost all the same).
     mutating func endOverdue(_ now: Instant) -> [RoleAction<Never>] {
         var actions: [RoleAction<Never>] = []
         for token in requests.filter({ $0.value.deadline <= now.micros }).keys.sorted() {

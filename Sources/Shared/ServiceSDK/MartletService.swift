@@ -6,8 +6,9 @@ import RPC
 import Synchronization
 import Wire
 
-/// A service behind Martlet: users reach it under its service id, and it reaches users with `push` and `notify`. Martlet's
-/// own services have nothing more than this. Run it as often as you like, under different names: Routes balance.
+/// A service behind Martlet: users reach it under its service id, and it reaches users with `push` and `notify`.
+/// Martlet's own services have nothing more than this. Run it as often as you like, under different names: Routes
+/// balance.
 ///
 ///     let service = try MartletService(svid: 1000, app: "demo", name: "echo-1") { requests in
 ///         requests.map { .success($0.body) }
@@ -68,8 +69,8 @@ public final class MartletService: Sendable {
         intake = ServiceIntake(limit: config.maxRequests)
     }
 
-    /// Keeps connections to Martlet's processes, each "host:port": every Route, and whoever hosts PushProxy and MsgProxy
-    /// when the service pushes or notifies. `secret` is the cluster's.
+    /// Keeps connections to Martlet's processes, each "host:port": every Route, and whoever hosts PushProxy and
+    /// MsgProxy when the service pushes or notifies. `secret` is the cluster's.
     ///
     /// - Throws: `ServiceError.badAddress`, `NodeError` for a secret that is too short.
     public func connect(to addresses: [String], secret: String) throws {
@@ -87,8 +88,8 @@ public final class MartletService: Sendable {
         node.connect(to: peers)
     }
 
-    /// Serves until `leave` is called or, unless told otherwise, the process gets SIGTERM or SIGINT; then drains: tells
-    /// every Route, finishes what has come in, and returns.
+    /// Serves until `leave` is called or, unless told otherwise, the process gets SIGTERM or SIGINT; then drains:
+    /// tells every Route, finishes what has come in, and returns.
     ///
     /// - Throws: `ServiceError.alreadyRan`.
     public func run(untilSignal: Bool = true) async throws {

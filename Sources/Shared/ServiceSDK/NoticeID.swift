@@ -10,8 +10,9 @@ public struct NoticeID: Sendable, Hashable {
         NoticeID(MessageID.make(timeMS: timeMS, random: (.random(in: 0...UInt64.max), .random(in: 0...UInt64.max))))
     }
 
-    /// The id that always comes out of the same cause, for example an order's number and its version: whoever repeats the
-    /// notice after a crash makes the same id again. `timeMS` is the cause's own time, not that of sending.
+    /// The id that always comes out of the same cause, for example an order's number and its version: whoever
+    /// repeats the notice after a crash makes the same id again. `timeMS` is the cause's own time, not that of
+    /// sending.
     public static func derived(from cause: String, timeMS: UInt64) -> NoticeID {
         NoticeID(
             MessageID.make(timeMS: timeMS, random: (StableHash.of("notice", cause), StableHash.of(cause, "notice"))))

@@ -36,11 +36,11 @@ extension MartletService {
         }
     }
 
-    /// Stores a notice for each user, in the user's control conversation: pushed now to who is online, found by everybody
-    /// else at the next sync. Repeats what is unknown or refused for the moment, under the same id.
+    /// Stores a notice for each user, in the user's control conversation: pushed now to who is online, found by
+    /// everybody else at the next sync. Repeats what is unknown or refused for the moment, under the same id.
     ///
-    /// - Parameter id: the notice's id, for all of the users; fresh by default. Give a derived one to make a notice that
-    ///   may be sent again after a crash.
+    /// - Parameter id: the notice's id, for all of the users; fresh by default. Give a derived one to make a notice
+    ///   that may be sent again after a crash.
     /// - Returns: per user, in order.
     /// - Throws: `ServiceError` for malformed input; then nothing was stored.
     public func notify(_ users: [String], content: [UInt8], id: NoticeID? = nil) async throws -> [NotifyOutcome] {

@@ -2,7 +2,8 @@
 public struct ServiceConfig: Sendable, Equatable {
     /// Batches under way at a time.
     public var concurrency = 64
-    /// Requests held, running ones included; further batches are refused with `overloaded` (Route tries another instance).
+    /// Requests held, running ones included; further batches are refused with `overloaded` (Route tries another
+    /// instance).
     public var maxRequests = 16_384
     /// How often the service tells every Route that it is there.
     public var announceEveryMS: UInt32 = 1000
