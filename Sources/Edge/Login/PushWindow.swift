@@ -178,15 +178,13 @@ struct PushWindow: Sendable {
         return max(first.sentMicros, lastRepeatMicros) + waitMS * 1000
     }
 
-    /// The frames to write again: those that had the time of a repeat to be acknowledged.
+    /// The frame to write again: the oldest. A stream loses nothing on its way, so one frame that was never written is all
+    /// that a repeat can heal, and the acknowledgement that follows it covers what came behind; repeating the whole
+    /// window to a client that is merely slow would make it slower.
     mutating func again(now: UInt64, config: LoginConfig) -> [Frame] {
         repeats += 1
         lastRepeatMicros = now
-        let latest = now - min(now, config.pushRepeatMS * 1000)
-        return entries.prefix { $0.pushID > 0 && $0.sentMicros <= latest }.compactMap { entry in
-            guard entry.body.readableBytes > 0 else { return nil }
-            return entry.notice
-                ? .seqNotice(pushID: entry.pushID, entry.body) : .push(pushID: entry.pushID, entry.body)
-        }
+        guard let first = entries.first, first.pushID > 0, first.body.readableBytes > 0 else { return [] }
+        return [first.notice ? .seqNotice(pushID: first.pushID, first.body) : .push(pushID: first.pushID, first.body)]
     }
 }

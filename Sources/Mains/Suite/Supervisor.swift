@@ -88,23 +88,24 @@ public final class Supervisor: Sendable {
         }
     }
 
+    /// Passes a child's lines on from a thread of its own, until the child has closed its end.
     private func relay(_ handle: FileHandle, name: String) {
-        let rest = Mutex(Data())
-        handle.readabilityHandler = { [self] handle in
-            let data = handle.availableData
-            if data.isEmpty {
-                handle.readabilityHandler = nil
-                try? handle.close()
-                return
-            }
-            let lines = rest.withLock { rest -> [Data] in
-                rest.append(data)
+        let thread = Thread { [self] in
+            var rest = Data()
+            var bytes = [UInt8](repeating: 0, count: 64 << 10)
+            while true {
+                let count = read(handle.fileDescriptor, &bytes, bytes.count)
+                if count < 0 && errno == EINTR { continue }
+                guard count > 0 else { break }
+                rest.append(contentsOf: bytes[..<count])
                 var lines = rest.split(separator: 0x0a, omittingEmptySubsequences: false)
                 rest = Data(lines.removeLast())
-                return lines.map { Data($0) }
+                for line in lines { say(name, String(decoding: line, as: UTF8.self)) }
             }
-            for line in lines { say(name, String(decoding: line, as: UTF8.self)) }
+            try? handle.close()
         }
+        thread.name = "relay-\(name)"
+        thread.start()
     }
 
     private func say(_ name: String, _ line: String) {
