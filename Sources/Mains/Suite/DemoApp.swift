@@ -47,7 +47,8 @@ struct DemoApp {
             }
             try await Task.sleep(for: .milliseconds(100))
         }
-        throw StartError("the demo app could not be made: \(last)", cure: "Look at the log above for the service that failed")
+        throw StartError(
+            "the demo app could not be made: \(last)", cure: "Look at the log above for the service that failed")
     }
 
     /// 20 s in all: a cold start of thirteen processes on a busy laptop.
