@@ -60,6 +60,7 @@ let package = Package(
             path: "Sources/Mains/Tools", exclude: ["README.md"], swiftSettings: settings),
 
         // Tests
-        tests("Client", ["MartletClient", "MartletTools", "Wire", "Identity", "Machinery", protobuf, nio("NIOCore"), nio("NIOPosix")]),
+        tests("Client", ["MartletClient", "MartletTools", "Wire", "Identity", "Machinery", protobuf, nio("NIOCore"), nio("NIOPosix"),
+            .product(name: "ArgumentParser", package: "swift-argument-parser")]),
     ]
 )
