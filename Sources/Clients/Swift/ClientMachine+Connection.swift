@@ -118,7 +118,10 @@ extension ClientMachine {
             }
         }
         openRequests = [:]
-        for key in conversations.keys { conversations[key]?.connectionLost() }
+        for key in conversations.keys {
+            conversations[key]?.connectionLost()
+            if conversations[key]?.outbox.isEmpty == false { unwritten.insert(key) }
+        }
     }
 
     /// ERROR: wrong tokens and versions stay wrong, so only what may pass is tried again.

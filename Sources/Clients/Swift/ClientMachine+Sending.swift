@@ -20,14 +20,13 @@ extension ClientMachine {
         outboxCount += 1
         conversations[message.conversation, default: LocalConversation(message.conversation)].outbox
             .append(PendingMessage(outgoing: message))
+        unwritten.insert(message.conversation)
     }
 
     /// Writes what gathered: sends, the push ack, a heartbeat when nothing else keeps the connection alive.
     mutating func flush(_ nowMS: UInt64) {
         if phase == .ready {
-            for key in conversations.keys.sorted() where conversations[key]?.outbox.last?.written == false {
-                pump(key, nowMS)
-            }
+            if !unwritten.isEmpty { for key in unwritten.sorted() { pump(key, nowMS) } }
             if unackedPushes >= ackEvery || ackDueMS.map({ nowMS >= $0 }) ?? false { acknowledgePushes() }
             if out.isEmpty && nowMS >= lastWrittenMS + heartbeatMS { out.append(.ping) }
         }
@@ -69,6 +68,7 @@ extension ClientMachine {
                 purpose: .send(conversation: key, turn: conversation.turn, handles: handles), sentMS: nowMS)
             out.append(.orderedRequest(header, key: key, turn: conversation.turn, request.buffer))
         }
+        if conversation.outbox.allSatisfy(\.written) { unwritten.remove(key) }
         conversations[key] = conversation
     }
 
@@ -147,6 +147,7 @@ extension ClientMachine {
         conversation.turn += 1
         conversation.sendsInFlight = 0
         for index in conversation.outbox.indices { conversation.outbox[index].written = false }
+        unwritten.insert(conversation.state.conversation)
         let wait = min(config.resendMostMS, config.resendFirstMS << UInt64(min(conversation.breaks, 8)))
         conversation.breaks += 1
         resendDueMS[conversation.state.conversation] =

@@ -20,6 +20,8 @@ public struct ClientMachine: Sendable {
     var openRequests: [UInt32: OpenRequest] = [:]
     var nextRequestID: UInt32 = 1
     var outboxCount = 0
+    /// Conversations whose outbox has something that is not written on this connection.
+    var unwritten: Set<String> = []
     var watched: [String] = []
 
     // The connection.

@@ -47,12 +47,14 @@ final class Terminal: Sendable {
 struct InputChunks: Sendable {
     static let ahead = 4
     let stream: AsyncStream<[UInt8]>
-    private let credit = DispatchSemaphore(value: InputChunks.ahead)
+    /// Made empty and then filled: Dispatch stops a program that drops a semaphore below its first value.
+    private let credit = DispatchSemaphore(value: 0)
 
     init(descriptor: Int32) {
         let (stream, continuation) = AsyncStream.makeStream(of: [UInt8].self)
         self.stream = stream
         let credit = credit
+        for _ in 0..<Self.ahead { credit.signal() }
         let thread = Thread {
             var buffer = [UInt8](repeating: 0, count: 4_096)
             while true {
