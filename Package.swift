@@ -37,6 +37,7 @@ let shared: [Target.Dependency] = ["Identity", "Machinery", "Wire", "RPC"]
 let package = Package(
     name: "martlet",
     products: [
+        .library(name: "ServiceSDK", targets: ["ServiceSDK"]),
         .executable(name: "martlet", targets: ["martlet"]),
     ],
     dependencies: [
@@ -54,6 +55,7 @@ let package = Package(
         library("Shared", "Wire", ["Identity", protobuf, nio("NIOCore")]),
         library("Shared", "Machinery", []),
         library("Shared", "RPC", ["Wire", "Identity", logging, nio("NIOCore")]),
+        library("Shared", "ServiceSDK", ["Wire", "RPC", "Identity", "NIOTransport", logging]),
         library("Shared", "Ports", ["Wire", "Identity"]),
         library("Shared", "Runtime", [logging]),
 
@@ -93,6 +95,11 @@ let package = Package(
             dependencies: ["Wire", "Identity", "Machinery", nio("NIOCore"), nio("NIOPosix"), tls],
             path: "Sources/Clients/Swift", exclude: ["README.md"], swiftSettings: settings),
 
+        // Examples: strangers' services
+        .executableTarget(
+            name: "martlet-echo", dependencies: ["ServiceSDK", arguments], path: "Sources/Examples/EchoService",
+            exclude: ["README.md"], swiftSettings: settings),
+
         // Mains
         .target(
             name: "MartletSuite",
@@ -116,6 +123,8 @@ let package = Package(
         tests("Roles", ["OnlineRole", "RouteRole", "UserRole", "MsgReaderRole", "Wire", "RPC", "Identity"]),
         tests("Contracts", ["EmbeddedStore", "TestKit", "Ports"] + shared),
         tests("API", ["APIRole", "Wire", "RPC", "Identity", nio("NIOCore"), nio("NIOPosix")]),
+        tests("Push", ["PushProxyRole", "PushServerRole", "PushWorkerRole", logging] + shared),
+        tests("Transport", ["NIOTransport", "ServiceSDK", logging, nio("NIOCore"), nio("NIOPosix")] + shared),
         tests("Simulation", ["Simulator", "IMRole", "MsgProxyRole", "MsgWriterRole"] + shared),
     ]
 )
