@@ -82,6 +82,7 @@ let package = Package(
         .systemLibrary(
             name: "CSQLite", path: "Sources/CLibraries/CSQLite", pkgConfig: "sqlite3",
             providers: [.apt(["libsqlite3-dev"])]),
+        .systemLibrary(name: "CEpoll", path: "Sources/CLibraries/CEpoll"),
         library("Adapters", "EmbeddedStore", ["Ports", "CSQLite", logging] + shared),
         library(
             "Adapters", "NIOTransport",
@@ -101,6 +102,10 @@ let package = Package(
                 nio("NIOPosix"),
             ],
             path: "Sources/Mains/Suite", swiftSettings: settings),
+        .target(
+            name: "MartletBench",
+            dependencies: ["Wire", "Identity", "Machinery", "CEpoll", nio("NIOCore"), arguments],
+            path: "Sources/Mains/Bench", exclude: ["README.md"], swiftSettings: settings),
         .executableTarget(
             name: "martlet", dependencies: ["MartletSuite", arguments], path: "Sources/Mains/martlet",
             swiftSettings: settings),
@@ -116,6 +121,7 @@ let package = Package(
         tests("Roles", ["OnlineRole", "RouteRole", "UserRole", "MsgReaderRole", "Wire", "RPC", "Identity"]),
         tests("Contracts", ["EmbeddedStore", "TestKit", "Ports"] + shared),
         tests("API", ["APIRole", "Wire", "RPC", "Identity", nio("NIOCore"), nio("NIOPosix")]),
+        tests("Bench", ["MartletBench", "Wire", "Identity", nio("NIOCore")]),
         tests("Simulation", ["Simulator", "IMRole", "MsgProxyRole", "MsgWriterRole"] + shared),
     ]
 )
