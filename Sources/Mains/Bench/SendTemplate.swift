@@ -23,12 +23,13 @@ struct SendTemplate {
         let frame = Frame.orderedRequest(header, key: conversation, turn: 0, request.buffer)
         var out = ByteBuffer()
         FrameCodec.encodeStream(frame, into: &out)
-        bytes = Array(out.readableBytesView)
+        let encoded = Array(out.readableBytesView)
+        bytes = encoded
         // Type, svid and method stand before the request id.
         requestIDAt = bytes.count - FrameCodec.payloadBytes(frame) + 5
         turnAt = requestIDAt + 4
         // No other part of the frame has the byte 0xff: it is not UTF-8, and the lengths are varints of small numbers.
-        guard let at = bytes.indices.first(where: { bytes[$0...].starts(with: placeholder) }) else {
+        guard let at = encoded.indices.first(where: { encoded[$0...].starts(with: placeholder) }) else {
             throw BenchError("cannot build a send for \(conversation)")
         }
         messageIDAt = at
