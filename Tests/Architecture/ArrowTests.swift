@@ -5,7 +5,8 @@ import Testing
 @Suite struct ArrowTests {
     static let shared: Set = ["Identity", "Wire", "RPC", "Machinery", "Ports", "Runtime"]
     static let system: Set = [
-        "FoundationEssentials", "Foundation", "Synchronization", "Dispatch", "Glibc", "Logging", "Testing"]
+        "FoundationEssentials", "Foundation", "Synchronization", "Dispatch", "Glibc", "Logging", "Testing",
+    ]
     static let roleGroups = ["Edge", "Dispatch", "Chat", "Store", "Push"]
 
     @Test func rolesImportSharedOnly() {
@@ -14,7 +15,9 @@ import Testing
         for file in files {
             var allowed = Self.shared.union(Self.system)
             if file.path.contains("/API/") {
-                allowed.formUnion(["Hummingbird", "HummingbirdCore", "HTTPTypes", "NIOCore", "Crypto", "ServiceLifecycle", "NIOPosix"])
+                allowed.formUnion([
+                    "Hummingbird", "HummingbirdCore", "HTTPTypes", "NIOCore", "Crypto", "ServiceLifecycle", "NIOPosix",
+                ])
             }
             if file.path.contains("/Login/") {
                 allowed.formUnion([

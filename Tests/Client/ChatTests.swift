@@ -40,7 +40,9 @@ import Wire
         try chat.end()
         #expect(try await chat.run(server, "--user", "alice", "--to", "bob") == 0)
         let rows = try await server.with { $0.rows["p:alice|bob"] ?? [] }
-        let texts = try rows.map { String(decoding: try ChatMessage(serializedBytes: Array($0.message)).content, as: UTF8.self) }
+        let texts = try rows.map {
+            String(decoding: try ChatMessage(serializedBytes: Array($0.message)).content, as: UTF8.self)
+        }
         #expect(texts == ["hello bob", "/slash", "last without newline"])
         #expect(chat.lines.contains("online alice"))
         #expect(chat.lines.contains("sending 1 bob hello bob"))
@@ -177,7 +179,8 @@ import Wire
         #expect(screen.mark(1, .accepted) == "\r\u{1B}[4A ✓\r\u{1B}[4B\r\u{1B}[K> ", "the long line takes three rows")
         for _ in 0..<10 { _ = screen.show(ChatLine(plain: nil, pretty: "y", number: nil)) }
         #expect(screen.mark(1, .read).isEmpty, "it has scrolled away")
-        #expect(screen.set(input: String(repeating: "你", count: 40)).hasSuffix("> " + String(repeating: "你", count: 18)))
+        #expect(
+            screen.set(input: String(repeating: "你", count: 40)).hasSuffix("> " + String(repeating: "你", count: 18)))
     }
 
     @Test func marksOnlyGoForward() {

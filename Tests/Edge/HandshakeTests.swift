@@ -177,7 +177,10 @@ import Wire
         let token = try TokenIssuer(appID: "demo", key: newKey)
             .issue(userID: "bob", lifetimeSeconds: 60, nowMS: script.now.wallMS)
         let rotated = LoginScript.app { app in
-            app.keys.append(AppKey.with { $0.keyID = "k2"; $0.secret = .init(newKey.secret) })
+            app.keys.append(
+                AppKey.with {
+                    $0.keyID = "k2"; $0.secret = .init(newKey.secret)
+                })
         }
         script.present(2, token: token, app: rotated)
         #expect(try script.takeCall(.online).payload.kind == 10)

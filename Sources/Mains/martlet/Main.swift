@@ -1,6 +1,8 @@
 import ArgumentParser
+import MartletBench
 import MartletCheck
 import MartletSuite
+import MartletTools
 
 /// The command-line tool: the suite, its clients and its checker.
 @main
@@ -11,7 +13,8 @@ struct Martlet: AsyncParsableCommand {
         discussion: "Start with `martlet up`, open the address that it prints, and `martlet chat --user alice`.",
         version: MartletVersion.text,
         subcommands: [
-            UpCommand.self, CheckCommand.self, VersionCommand.self, ServeCommand.self,
+            UpCommand.self, ChatCommand.self, CheckCommand.self, BenchCommand.self, VersionCommand.self,
+            ServeCommand.self,
         ])
 }
 

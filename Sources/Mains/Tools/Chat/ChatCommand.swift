@@ -43,7 +43,9 @@ public struct ChatCommand: AsyncParsableCommand {
 
     public func validate() throws {
         guard NameRule.isUser(user) else { throw ValidationError("--user: \(user) cannot be a user's name") }
-        if let to { guard NameRule.isUser(to), to != user else { throw ValidationError("--to: \(to) is nobody to talk to") } }
+        if let to {
+            guard NameRule.isUser(to), to != user else { throw ValidationError("--to: \(to) is nobody to talk to") }
+        }
         guard NameRule.isUser(device) else { throw ValidationError("--device: 1 to 64 bytes without spaces") }
         guard token == nil || password == nil else { throw ValidationError("--token or --password, not both") }
         guard (0...3_600).contains(wait) else { throw ValidationError("--wait is 0 to 3600 seconds") }
@@ -113,7 +115,9 @@ public struct ChatCommand: AsyncParsableCommand {
             guard let address = ServerAddress(http) else { throw ToolError("--http: \(http) is not host:port") }
             return try await DemoLogin.token(at: address, user: user, password: password)
         }
-        do { return try connection.issuer().issue(user: user, nowSeconds: Clocks.unixMS / 1_000) } catch let error as ToolError {
+        do { return try connection.issuer().issue(user: user, nowSeconds: Clocks.unixMS / 1_000) } catch let error
+            as ToolError
+        {
             throw ToolError("\(error); or give --token or --password")
         }
     }

@@ -37,7 +37,9 @@ public struct DevToken: Sendable {
     ///   - nowSeconds: Unix seconds, claim `iat`.
     ///   - lifetimeSeconds: `exp` is `iat` plus this.
     ///   - epoch: the user's token epoch, claim `te`.
-    public func issue(user: String, nowSeconds: UInt64, lifetimeSeconds: UInt64 = 86_400, epoch: UInt64 = 0) throws -> String {
+    public func issue(user: String, nowSeconds: UInt64, lifetimeSeconds: UInt64 = 86_400, epoch: UInt64 = 0) throws
+        -> String
+    {
         let encoder = JSONEncoder()
         encoder.outputFormatting = [.sortedKeys]
         let claims = Claims(
