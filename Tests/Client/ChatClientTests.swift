@@ -46,7 +46,9 @@ import Wire
         let page = try await bob.history("p:alice|bob", beforeSeq: 0, limit: 10)
         #expect(page.messages.count == 1)
         #expect(try await alice.presence(of: ["bob", "carol"]).map(\.state) == [.presenceOnline, .presenceOffline])
-        #expect(String(decoding: try await alice.request(svid: 1000, method: 1, body: Array("x".utf8)), as: UTF8.self) == "echo x")
+        #expect(
+            String(decoding: try await alice.request(svid: 1000, method: 1, body: Array("x".utf8)), as: UTF8.self)
+                == "echo x")
         await #expect(throws: Failure.self) { try await alice.request(svid: 1001, method: 1, body: []) }
         alice.stop()
         bob.stop()

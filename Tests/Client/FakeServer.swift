@@ -26,7 +26,9 @@ final class FakeServer: Sendable {
 
         func flush() {
             var bytes: [Int: ByteBuffer] = [:]
-            for (session, frame) in service.out { FrameCodec.encodeStream(frame, into: &bytes[session, default: .init()]) }
+            for (session, frame) in service.out {
+                FrameCodec.encodeStream(frame, into: &bytes[session, default: .init()])
+            }
             service.out = []
             for (session, buffer) in bytes { channels[session]?.writeAndFlush(buffer, promise: nil) }
             for session in service.closing { channels[session]?.close(promise: nil) }

@@ -4,8 +4,9 @@ import Wire
 
 @testable import MartletClient
 
-/// Three client machines and the fake service on one thread, from one seed: unknown outcomes, refusals, lost pushes, failing
-/// pages and broken connections. At the end everybody has shown everything once, in one order, and nothing is pending.
+/// Three client machines and the fake service on one thread, from one seed: unknown outcomes, refusals, lost pushes,
+/// failing pages and broken connections. At the end everybody has shown everything once, in one order, and nothing is
+/// pending.
 @Suite struct SeededHistories {
     struct Device {
         var machine: ClientMachine
@@ -97,7 +98,9 @@ import Wire
                         handle += 1
                         sent[index, default: []].append(handle)
                         let content = Array("\(index) \(handle)".utf8)
-                        tell(index, .send(OutgoingMessage(handle: handle, conversation: "p:alice|bob", content: content)))
+                        tell(
+                            index, .send(OutgoingMessage(handle: handle, conversation: "p:alice|bob", content: content))
+                        )
                     }
                 }
                 if random.chance(0.02) {
@@ -115,7 +118,9 @@ import Wire
         var world = World(seed: UInt64(seed))
         world.run(steps: 150)
         let rows = world.service.rows["p:alice|bob"] ?? []
-        let everything = try rows.map { String(decoding: try ChatMessage(serializedBytes: Array($0.message)).content, as: UTF8.self) }
+        let everything = try rows.map {
+            String(decoding: try ChatMessage(serializedBytes: Array($0.message)).content, as: UTF8.self)
+        }
         #expect(Set(everything).count == everything.count, "stored twice")
         #expect(everything.count == world.sent.values.reduce(0) { $0 + $1.count })
         for (index, device) in world.devices.enumerated() {

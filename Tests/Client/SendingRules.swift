@@ -16,7 +16,8 @@ import Wire
         #expect(frames.count == 1)
         let sent = try #require(frames.first?.sent)
         #expect(sent.turn == 0 && sent.request.conversation == MachineScript.pair)
-        #expect(sent.request.items.map { String(decoding: $0.content, as: UTF8.self) } == ["text 1", "text 2", "text 3"])
+        #expect(
+            sent.request.items.map { String(decoding: $0.content, as: UTF8.self) } == ["text 1", "text 2", "text 3"])
         for item in sent.request.items {
             let time = try #require(MessageID.timeMS(item.clientMsgID))
             #expect(time == MachineScript.serverTimeMS + 5_000)
@@ -53,7 +54,8 @@ import Wire
         #expect(again.count == 1)
         let sent = try #require(again.first?.sent)
         #expect(sent.turn == 1)
-        #expect(sent.request.items.map { String(decoding: $0.content, as: UTF8.self) } == ["text 2", "text 3", "text 4"])
+        #expect(
+            sent.request.items.map { String(decoding: $0.content, as: UTF8.self) } == ["text 2", "text 3", "text 4"])
         #expect(sent.request.items.prefix(2).map(\.clientMsgID) == Array(ids[1...2]), "the same ids")
         #expect(script.takeNotices().acceptedHandles == [1])
         script.answerSend(try #require(again.first), [.accepted, .accepted, .accepted])

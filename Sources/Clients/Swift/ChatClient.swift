@@ -29,7 +29,8 @@ public final class ChatClient: Sendable {
         var seeds = SystemRandomNumberGenerator()
         let machine = ClientMachine(config: config, seed: seeds.next())
         let core = ClientCore(
-            machine: machine, servers: servers, tls: context, loop: loop, source: made.source, firstServer: seeds.next())
+            machine: machine, servers: servers, tls: context, loop: loop, source: made.source, firstServer: seeds.next()
+        )
         self.loop = loop
         self.core = NIOLoopBoundBox.makeBoxSendingValue(core, eventLoop: loop)
         let box = self.core

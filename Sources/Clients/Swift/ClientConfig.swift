@@ -23,7 +23,8 @@ public struct ClientConfig: Sendable, Equatable {
     /// A reconnect waits between half of this and all of it, doubling up to the most.
     public var reconnectFirstMS: UInt64 = 400
     public var reconnectMostMS: UInt64 = 15_000
-    /// From the connection's start to AUTHENTICATED, and from a request to its answer: past it the connection is given up.
+    /// From the connection's start to AUTHENTICATED, and from a request to its answer; past it the connection is
+    /// given up.
     public var handshakeMS: UInt64 = 10_000
     public var answerMS: UInt64 = 20_000
     /// How long a hole in a conversation may fill by itself before history is asked; up to `gapJitterMS` is added.

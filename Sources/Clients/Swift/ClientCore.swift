@@ -124,7 +124,8 @@ final class ClientCore {
             .channelInitializer { channel in
                 channel.eventLoop.makeCompletedFuture {
                     if let tls {
-                        let name = server.host.contains(where: \.isLetter) && !server.host.contains(":") ? server.host : nil
+                        let name =
+                            server.host.contains(where: \.isLetter) && !server.host.contains(":") ? server.host : nil
                         try channel.pipeline.syncOperations.addHandler(
                             NIOSSLClientHandler(context: tls, serverHostname: name))
                     }
@@ -180,7 +181,9 @@ private final class ClientHandler: ChannelInboundHandler {
         var frames: [Frame] = []
         do {
             // A server's frame carries one message with its envelope, or a page of 200 of them.
-            while let frame = try FrameCodec.decodeStream(&pending, limit: ClientHandler.largestFrame) { frames.append(frame) }
+            while let frame = try FrameCodec.decodeStream(&pending, limit: ClientHandler.largestFrame) {
+                frames.append(frame)
+            }
         } catch {
             core.lost("the server sent no frame: \(error)", attempt: attempt)
             return context.close(promise: nil)

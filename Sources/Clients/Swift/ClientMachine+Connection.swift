@@ -127,7 +127,8 @@ extension ClientMachine {
     /// ERROR: wrong tokens and versions stay wrong, so only what may pass is tried again.
     private mutating func refused(_ failure: Failure?, _ nowMS: UInt64) {
         guard let failure else { return dropConnection("an unreadable ERROR", nowMS) }
-        let permanent = !failure.retryable && ((200..<300).contains(failure.code) || failure.isCode(.unsupportedVersion))
+        let permanent =
+            !failure.retryable && ((200..<300).contains(failure.code) || failure.isCode(.unsupportedVersion))
         guard permanent else { return dropConnection(failure.message, nowMS) }
         end(failure)
     }

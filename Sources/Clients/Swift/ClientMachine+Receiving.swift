@@ -91,7 +91,11 @@ extension ClientMachine {
     private mutating func show(_ row: PushedMessage, _ conversation: inout LocalConversation, _ nowMS: UInt64) {
         // An unreadable body still takes its place: an empty control message, so that what follows is shown.
         var message = ChatMessage()
-        if let decoded = try? ChatMessage(serializedBytes: Array(row.message)) { message = decoded } else { message.control = true }
+        if let decoded = try? ChatMessage(serializedBytes: Array(row.message)) {
+            message = decoded
+        } else {
+            message.control = true
+        }
         var handle: UInt64?
         let mine = message.sender == userID
         if mine, message.device == config.deviceID { handle = settle(Array(message.clientMsgID), &conversation) }
@@ -107,7 +111,9 @@ extension ClientMachine {
         } else {
             positions[row.conversation, default: .init()].merge(PositionChange(delivered: row.seq))
             if positionsDueMS == nil { positionsDueMS = nowMS + config.stateMS }
-            guard row.seq > conversation.syncedHead, !message.control, row.seq > conversation.state.readSeq else { return }
+            guard row.seq > conversation.syncedHead, !message.control, row.seq > conversation.state.readSeq else {
+                return
+            }
             conversation.state.unread += 1
         }
         conversation.state.headSeq = max(conversation.state.headSeq, conversation.head)

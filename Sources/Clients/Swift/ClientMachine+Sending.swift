@@ -123,7 +123,11 @@ extension ClientMachine {
         var broken: Failure?
         switch answer {
         case .failed(let failure):
-            if failure.retryable { broken = failure } else { for handle in handles { fail(handle, failure, &conversation) } }
+            if failure.retryable {
+                broken = failure
+            } else {
+                for handle in handles { fail(handle, failure, &conversation) }
+            }
         case .ok(let body):
             let results = (try? SendResponse(serializedBytes: body))?.results ?? []
             for (index, handle) in handles.enumerated() {

@@ -51,7 +51,8 @@ extension ClientMachine {
         var conversation = conversations[key] ?? LocalConversation(key)
         conversation.state.take(entry)
         conversation.syncedHead = max(conversation.syncedHead, entry.headSeq)
-        conversation.head = max(conversation.head, entry.leftSeq > 0 ? min(entry.headSeq, entry.leftSeq - 1) : entry.headSeq)
+        conversation.head = max(
+            conversation.head, entry.leftSeq > 0 ? min(entry.headSeq, entry.leftSeq - 1) : entry.headSeq)
         let isNew = !conversation.anchored
         if isNew {
             let newest = entry.headSeq > config.firstPage ? entry.headSeq - config.firstPage : 0

@@ -3,8 +3,8 @@ import Machinery
 import NIOCore
 import Wire
 
-/// The rules of a client (Protocols/README.md) as a value: no clock, socket or task. Times are milliseconds of any clock
-/// that only goes forward. What it wants written gathers until `.flush`.
+/// The rules of a client (Protocols/README.md) as a value: no clock, socket or task. Times are milliseconds of any
+/// clock that only goes forward. What it wants written gathers until `.flush`.
 public struct ClientMachine: Sendable {
     public let config: ClientConfig
     /// Set by AUTHENTICATED.

@@ -60,7 +60,7 @@ struct ChatView: Sendable {
 
     var promptText: String {
         guard let peer else { return connected ? "/to whom? " : "(offline) /to whom? " }
-        let presence = !connected ? " (offline, will send later)" : online == true ? " ●" : online == false ? " ○" : ""
+        let presence = !connected ? " (offline, will send later)" : online.map { $0 ? " ●" : " ○" } ?? ""
         return "\(me) → \(peer)\(presence): "
     }
 
@@ -91,7 +91,8 @@ struct ChatView: Sendable {
         case .unread: listUnread()
         case .recall(let seq): takeBack(seq)
         case .service(let svid, let method, let text): steps.append(.ask(svid: svid, method: method, text: text))
-        case .help: for line in ChatInput.helpLines { steps.append(.show(ChatLine(plain: "help \(line)", pretty: line))) }
+        case .help:
+            for line in ChatInput.helpLines { steps.append(.show(ChatLine(plain: "help \(line)", pretty: line))) }
         case .quit: steps.append(.quit(0))
         case .wrong(let why): complain(why)
         }
@@ -125,7 +126,9 @@ struct ChatView: Sendable {
         guard let conversation = current else { return complain("in which conversation? /to USER") }
         let number = remember(conversation)
         steps.append(
-            .show(ChatLine(plain: "sending \(number) recall \(seq)", pretty: "taking back message \(seq)", number: number)))
+            .show(
+                ChatLine(plain: "sending \(number) recall \(seq)", pretty: "taking back message \(seq)", number: number)
+            ))
         steps.append(
             .send(
                 OutgoingMessage(
@@ -216,7 +219,9 @@ extension ChatView {
             transcript.oldestShown = transcript.messages.first?.seq ?? 0
         }
         transcripts[key] = transcript
-        if let handle = message.handle { placed(handle, message) } else if message.message.svid != 0 {
+        if let handle = message.handle {
+            placed(handle, message)
+        } else if message.message.svid != 0 {
             notice(message)
         } else if key == current || message.seq > transcript.backlogSeq ?? 0 {
             show(message, keyword: "message")
@@ -238,7 +243,8 @@ extension ChatView {
     mutating func show(_ message: ShownMessage, keyword: String) {
         let sender = message.message.sender
         let text = Self.text(message.message)
-        let elsewhere = message.conversation == current ? "" : "\u{1B}[33m[\(ChatLine.harmless(message.conversation))]\u{1B}[0m "
+        let elsewhere =
+            message.conversation == current ? "" : "\u{1B}[33m[\(ChatLine.harmless(message.conversation))]\u{1B}[0m "
         let time = ChatLine.clock(message.timeMS)
         let mark = sender == me ? "" : "\u{1B}[1m"
         steps.append(

@@ -51,7 +51,8 @@ enum DemoLogin {
         channel.writeAndFlush(HTTPClientRequestPart.end(nil), promise: nil)
         let answer = try await answered.futureResult.get()
         guard (200..<300).contains(answer.status) else {
-            throw ToolError("the API refused the login (\(answer.status)): \(String(decoding: answer.body, as: UTF8.self))")
+            throw ToolError(
+                "the API refused the login (\(answer.status)): \(String(decoding: answer.body, as: UTF8.self))")
         }
         guard let token = try? JSONDecoder().decode(Answer.self, from: Data(answer.body)).token else {
             throw ToolError("the API's answer has no token")

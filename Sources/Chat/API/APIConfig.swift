@@ -1,0 +1,103 @@
+/// What the HTTP server listens on, whom it trusts, and its limits. Read once at start.
+public struct APIConfig: Sendable {
+    /// Address to listen on.
+    public var host: String
+    /// Port to listen on; 0 takes a free one (`APIServer.port` tells which).
+    public var port: Int
+    /// Secret. Bearer key of the routes that manage apps; nil switches those routes off.
+    public var adminKey: String?
+    /// Password login for the web page; nil switches `/demo/login` off.
+    public var demo: DemoLogin?
+    /// Folder with the web client (`index.html` and what it loads); nil serves no files.
+    public var webFolder: String?
+    /// Where clients open their WebSocket.
+    public var webSocket: WebSocketAddress
+    /// Roles that `/health` expects to find; a missing one makes the answer `degraded`.
+    public var expectedRoles: [String]
+    /// Shown by `/health`.
+    public var version: String
+    public var limits: APILimits
+
+    public init(
+        host: String = "127.0.0.1", port: Int = 0, adminKey: String? = nil, demo: DemoLogin? = nil,
+        webFolder: String? = nil, webSocket: WebSocketAddress = .samePort, expectedRoles: [String] = [],
+        version: String = "0.1", limits: APILimits = APILimits()
+    ) {
+        self.host = host
+        self.port = port
+        self.adminKey = adminKey
+        self.demo = demo
+        self.webFolder = webFolder
+        self.webSocket = webSocket
+        self.expectedRoles = expectedRoles
+        self.version = version
+        self.limits = limits
+    }
+}
+
+/// Users of one app who may log in with a password: for trying Martlet out, never for production.
+public struct DemoLogin: Sendable {
+    public var appID: String
+    /// Secret. User id to password; made afresh by the suite.
+    public var passwords: [String: String]
+
+    public init(appID: String, passwords: [String: String]) {
+        self.appID = appID
+        self.passwords = passwords
+    }
+}
+
+/// What `/demo/login` tells a browser to connect to.
+public enum WebSocketAddress: Sendable, Equatable {
+    /// The host and port that the page came from.
+    case samePort
+    /// The host that the page came from, another port: Login's WebSocket listener.
+    case port(Int, tls: Bool)
+    /// A full URL, for installations behind a proxy.
+    case url(String)
+}
+
+/// Every bound of the HTTP server, so that no client can make it hold more.
+public struct APILimits: Sendable {
+    /// Largest request body in bytes: a batch of 64 messages of 8 KiB, or 20 of the largest, as base64.
+    public var bodyBytes = 1024 * 1024
+    /// Requests being answered at once; more are told `overloaded`.
+    public var requestsInFlight = 512
+    /// Open HTTP connections; more wait in the kernel's backlog.
+    public var connections = 1024
+    /// Seconds after which a silent connection is closed.
+    public var idleSeconds: Int64 = 60
+    /// Users in one `POST /v1/users`.
+    public var usersPerRequest = 500
+    /// Messages in one `POST /v1/messages`.
+    public var messagesPerRequest = 64
+    /// Longest life of a token in seconds: 30 days.
+    public var tokenSeconds = 30 * 24 * 3600
+    /// Life of a token when the request names none: one day.
+    public var tokenDefaultSeconds = 24 * 3600
+    /// Milliseconds that a role has for its answer.
+    public var roleTimeoutMS: UInt32 = 5000
+    /// Milliseconds that each probe of `/health` has.
+    public var probeTimeoutMS: UInt32 = 1000
+    /// Milliseconds for which an answer of `/health`, and an app's keys, are reused.
+    public var cacheMS: UInt64 = 1000
+    /// Apps whose keys are remembered.
+    public var cachedApps = 4096
+    /// Bytes and files of the web client, which are kept in memory.
+    public var staticBytes = 8 * 1024 * 1024
+    public var staticFiles = 256
+    /// Wrong passwords or keys: at once, and again per second, for one name at one address.
+    public var guessesAtOnce = 5.0
+    public var guessesPerSecond = 0.2
+    /// The same for one address over all names, and for one name over all addresses.
+    public var guessesAtOnceWide = 50.0
+    public var guessesPerSecondWide = 1.0
+    /// Names and addresses that the limiter remembers.
+    public var guessersRemembered = 16_384
+
+    /// Largest header field in bytes, and how many fields; all together twice the bytes of one.
+    static let headerBytes = 16 * 1024
+    static let headers = 64
+
+    public init() {}
+}

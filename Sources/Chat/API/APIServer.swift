@@ -1,0 +1,118 @@
+import Hummingbird
+import HummingbirdCore
+import Logging
+import NIOCore
+import NIOPosix
+import RPC
+
+/// The HTTP + JSON server. Read this first: it binds, answers through `APIResponder`, and drains on the way out.
+///
+/// Isolation: any thread; requests run on the cooperative pool and share only locked tables.
+public struct APIServer: Sendable {
+    /// The port that was bound.
+    public let port: Int
+    private let http: Server<HTTP1Channel>
+
+    /// Binds, runs `body` while requests are answered, then stops accepting, lets running requests end and returns.
+    /// Nothing outlives the call: the server runs in a child task.
+    ///
+    /// - Parameter lane: any lane of the process; it keeps the time of calls to roles.
+    /// - Throws: `APIStartError` for a web folder or an address that cannot be used, and whatever `body` throws.
+    public static func start<T: Sendable>(
+        config: APIConfig, directory: Directory, lane: Lane, logger: Logger,
+        while body: @Sendable @escaping (APIServer) async throws -> T
+    ) async throws -> T {
+        let bound = AsyncStream<Int>.makeStream(bufferingPolicy: .bufferingNewest(1))
+        let responder = try responder(config, directory, lane, logger)
+        let http = server(responder, config, logger) { bound.continuation.yield($0) }
+        return try await withThrowingTaskGroup(of: T?.self) { tasks in
+            tasks.addTask {
+                defer { bound.continuation.finish() }
+                do {
+                    try await http.run()
+                } catch {
+                    throw APIStartError.cannotServe(config.host, config.port, "\(error)")
+                }
+                return nil
+            }
+            tasks.addTask {
+                var ports = bound.stream.makeAsyncIterator()
+                guard let port = await ports.next() else { return nil }
+                do {
+                    let result = try await body(APIServer(port: port, http: http))
+                    try await http.shutdownGracefully()
+                    return result
+                } catch {
+                    try? await http.shutdownGracefully()
+                    throw error
+                }
+            }
+            var answer: T?
+            while let done = try await tasks.next() { answer = done ?? answer }
+            if let answer { return answer }
+            throw APIStartError.cannotServe(config.host, config.port, "it ended before it was ready")
+        }
+    }
+
+    /// Binds and answers requests until the task is cancelled; then running requests end and it returns.
+    ///
+    /// - Parameter ready: called once, with the bound port.
+    public static func run(
+        config: APIConfig, directory: Directory, lane: Lane, logger: Logger, ready: @Sendable @escaping (Int) -> Void
+    ) async throws {
+        try await start(config: config, directory: directory, lane: lane, logger: logger) { server in
+            ready(server.port)
+            // Nothing is ever yielded: this waits for cancellation, without a clock.
+            for await _ in AsyncStream<Never>.makeStream().stream {}
+        }
+    }
+
+    private static func responder(
+        _ config: APIConfig, _ directory: Directory, _ lane: Lane, _ logger: Logger
+    ) throws -> APIResponder {
+        let web = try StaticFiles(folder: config.webFolder, limits: config.limits)
+        let caller = RoleCaller(directory: directory, lane: lane)
+        let roles = RoleClient(caller: caller, directory: directory, timeoutMS: config.limits.roleTimeoutMS)
+        return APIResponder(
+            methods: APIMethods(config: config, roles: roles, web: web, clock: SystemClock.now), logger: logger)
+    }
+
+    private static func server(
+        _ responder: APIResponder, _ config: APIConfig, _ logger: Logger, bound: @Sendable @escaping (Int) -> Void
+    ) -> Server<HTTP1Channel> {
+        var quiet = logger
+        quiet.logLevel = max(logger.logLevel, .warning)
+        let channel = HTTP1Channel(
+            responder: { [quiet] request, writer, channel in
+                let context = APIContext(source: ApplicationRequestContextSource(channel: channel, logger: quiet))
+                let response = await responder.respond(to: request, context: context)
+                try await writer.write(response: response.head, body: response.body)
+            },
+            configuration: .init(
+                idleTimeout: .seconds(config.limits.idleSeconds),
+                httpDecoderConfiguration: .init(
+                    maxHeaderFieldSize: APILimits.headerBytes, maxHeaderListSize: 2 * APILimits.headerBytes,
+                    maxHeaderFieldCount: APILimits.headers)))
+        return Server(
+            childChannelSetup: channel,
+            configuration: ServerConfiguration(
+                address: .hostname(config.host, port: config.port),
+                availableConnectionsDelegate: MaximumAvailableConnections(config.limits.connections, logger: quiet)),
+            onServerRunning: { bound($0.localAddress?.port ?? config.port) },
+            eventLoopGroup: MultiThreadedEventLoopGroup.singleton, logger: quiet)
+    }
+}
+
+/// Why the server did not start. The text says what to do.
+public enum APIStartError: Error, CustomStringConvertible {
+    case webFolder(String)
+    case cannotServe(String, Int, String)
+
+    public var description: String {
+        switch self {
+        case .webFolder(let reason): "the web client's folder cannot be used: \(reason)"
+        case .cannotServe(let host, let port, let reason):
+            "HTTP on \(host):\(port) cannot be served: \(reason); is the port taken? choose another"
+        }
+    }
+}

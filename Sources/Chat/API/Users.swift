@@ -1,0 +1,70 @@
+import Foundation
+import Hummingbird
+import Identity
+import Wire
+
+extension APIMethods {
+    private struct NewUsers: Decodable { let users: [NewUser] }
+
+    private struct NewUser: Decodable {
+        let user_id: String
+        let nickname: String?
+        let avatar_url: String?
+        /// base64
+        let custom: Data?
+    }
+
+    private struct UserResults: Encodable { let results: [UserResult] }
+
+    private struct UserResult: Encodable {
+        let user_id: String
+        let ok: Bool
+        let error: ErrorBody?
+    }
+
+    /// Longest nickname and avatar URL in bytes, and the app's own part of a profile.
+    private static var textBytes: Int { 512 }
+    private static var customBytes: Int { 4096 }
+
+    /// POST /v1/users: makes or updates users, each on its own: a bad one does not stop the others.
+    func createUsers(_ request: Request, _ context: APIContext) async throws -> Response {
+        let app = try await provenApp(request, context).app.appID
+        let wanted = try await request.json(NewUsers.self, limit: config.limits.bodyBytes).users
+        guard !wanted.isEmpty, wanted.count <= config.limits.usersPerRequest else {
+            throw Failure(.malformedRequest, "users must hold 1 to \(config.limits.usersPerRequest) users")
+        }
+        var failures: [Failure] = wanted.map { fault(of: $0) ?? Failure() }
+        let good = wanted.indices.filter { failures[$0].code == 0 }
+        if !good.isEmpty {
+            let stored = try await roles.put(good.map { put(app, wanted[$0]) })
+            for (index, failure) in zip(good, stored) { failures[index] = failure }
+        }
+        let results = zip(wanted, failures).map { user, failure in
+            let error = failure.code == 0 ? nil : ErrorBody(failure)
+            return UserResult(user_id: user.user_id, ok: error == nil, error: error)
+        }
+        return Answer.json(UserResults(results: results))
+    }
+
+    private func fault(of user: NewUser) -> Failure? {
+        do { _ = try checkedUser(user.user_id) } catch { return error as? Failure }
+        guard (user.nickname ?? "").utf8.count <= Self.textBytes, (user.avatar_url ?? "").utf8.count <= Self.textBytes
+        else { return Failure(.malformedRequest, "nickname and avatar_url are at most \(Self.textBytes) bytes") }
+        guard (user.custom ?? Data()).count <= Self.customBytes else {
+            return Failure(.malformedRequest, "custom is at most \(Self.customBytes) bytes")
+        }
+        return nil
+    }
+
+    private func put(_ app: String, _ user: NewUser) -> UserPut {
+        UserPut.with {
+            $0.appID = app
+            $0.profile = .with {
+                $0.userID = user.user_id
+                $0.nickname = user.nickname ?? ""
+                $0.avatarURL = user.avatar_url ?? ""
+                $0.custom = user.custom ?? Data()
+            }
+        }
+    }
+}
