@@ -10,7 +10,7 @@ public struct ChatCommand: AsyncParsableCommand {
         commandName: "chat", abstract: "Chat in the terminal.",
         discussion: """
             With `martlet up` running in this folder, `martlet chat --user alice --to bob` is all it takes: a token is
-            issued with the demo app's key. Marks in front of your messages: … sending, ✓ accepted, ✓✓ delivered, and
+            issued with the demo app's key. Marks in front of your messages: … sending, ✓ accepted, ✓✓ delivered,
             coloured when read. /help lists the commands.
 
             When input or output is no terminal it speaks in plain lines (online, message, sending, accepted, stored,
@@ -115,9 +115,15 @@ public struct ChatCommand: AsyncParsableCommand {
             guard let address = ServerAddress(http) else { throw ToolError("--http: \(http) is not host:port") }
             return try await DemoLogin.token(at: address, user: user, password: password)
         }
+<<<<<<< HEAD
         do { return try connection.issuer().issue(user: user, nowSeconds: Clocks.unixMS / 1_000) } catch let error
             as ToolError
         {
+=======
+        do {
+            return try connection.issuer().issue(userID: user, lifetimeSeconds: 30 * 86_400, nowMS: Clocks.unixMS)
+        } catch let error as ToolError {
+>>>>>>> client
             throw ToolError("\(error); or give --token or --password")
         }
     }

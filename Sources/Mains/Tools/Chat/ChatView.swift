@@ -60,7 +60,7 @@ struct ChatView: Sendable {
 
     var promptText: String {
         guard let peer else { return connected ? "/to whom? " : "(offline) /to whom? " }
-        let presence = !connected ? " (offline, will send later)" : online == true ? " ●" : online == false ? " ○" : ""
+        let presence = !connected ? " (offline, will send later)" : online.map { $0 ? " ●" : " ○" } ?? ""
         return "\(me) → \(peer)\(presence): "
     }
 

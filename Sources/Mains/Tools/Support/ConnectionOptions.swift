@@ -30,13 +30,13 @@ struct ConnectionOptions: ParsableArguments {
     }
 
     /// What issues tokens, from the options or from the data folder.
-    func issuer() throws -> DevToken {
+    func issuer() throws -> TokenIssuer {
         if let appKey {
             guard let app, NameRule.isApp(app) else { throw ToolError("--app-key needs --app ID as well") }
             guard let colon = appKey.firstIndex(of: ":"),
                 let secret = Data(base64Encoded: String(appKey[appKey.index(after: colon)...])), !secret.isEmpty
             else { throw ToolError("--app-key is KEYID:SECRET with the secret in base64") }
-            return DevToken(app: app, keyID: String(appKey[..<colon]), secret: Array(secret))
+            return TokenIssuer(appID: app, key: TokenKey(id: String(appKey[..<colon]), secret: Array(secret)))
         }
         return try DemoFile.read(folder: data, app: app)
     }
@@ -54,7 +54,7 @@ struct DemoFile: Decodable {
         case secret
     }
 
-    static func read(folder: String, app: String?) throws -> DevToken {
+    static func read(folder: String, app: String?) throws -> TokenIssuer {
         let path = folder + "/demo.json"
         guard let bytes = FileManager.default.contents(atPath: path) else {
             throw ToolError("\(path) is not there: start `martlet up` in this folder, or give --app and --app-key")
@@ -65,7 +65,7 @@ struct DemoFile: Decodable {
         guard app == nil || app == demo.app else {
             throw ToolError("\(path) has the key of app \(demo.app), not of \(app ?? ""): give --app-key")
         }
-        return DevToken(app: demo.app, keyID: demo.keyID, secret: Array(secret))
+        return TokenIssuer(appID: demo.app, key: TokenKey(id: demo.keyID, secret: Array(secret)))
     }
 }
 
