@@ -53,7 +53,9 @@ import Testing
         let path = NSTemporaryDirectory() + "martlet-bench-access-\(ProcessInfo.processInfo.processIdentifier).json"
         defer { try? FileManager.default.removeItem(atPath: path) }
         #expect(throws: BenchError.self) { try Access.load(path) }
-        for text in ["", "{}", #"{"app":"demo","key_id":"k","secret":"%%"}"#, #"{"app":"","key_id":"k","secret":"YQ=="}"#] {
+        for text in [
+            "", "{}", #"{"app":"demo","key_id":"k","secret":"%%"}"#, #"{"app":"","key_id":"k","secret":"YQ=="}"#,
+        ] {
             try Data(text.utf8).write(to: URL(fileURLWithPath: path))
             #expect(throws: BenchError.self, "\(text)") { try Access.load(path) }
         }

@@ -18,8 +18,9 @@ import Wire
         }
         var stream = ByteBuffer(bytes: out.dropFirst(2))
         for number: UInt32 in [1, 0xfedc_ba98] {
-            guard case .orderedRequest(let header, let key, let turn, let body)? = try FrameCodec.decodeStream(
-                &stream, limit: FrameLimits.afterLoginBytes)
+            guard
+                case .orderedRequest(let header, let key, let turn, let body)? = try FrameCodec.decodeStream(
+                    &stream, limit: FrameLimits.afterLoginBytes)
             else {
                 Issue.record("no ordered request")
                 return
@@ -112,7 +113,9 @@ import Wire
     }
 
     @Test func webSocketFramesOfEveryLengthForm() throws {
-        for (head, length) in [([0x82, 5], 5), ([0x82, 126, 1, 0], 256), ([0x82, 127, 0, 0, 0, 0, 0, 1, 0, 0], 65_536)] {
+        for (head, length) in [
+            ([0x82, 5], 5), ([0x82, 126, 1, 0], 256), ([0x82, 127, 0, 0, 0, 0, 0, 1, 0, 0], 65_536),
+        ] {
             let bytes = head.map { UInt8($0) } + [UInt8](repeating: 6, count: length)
             try bytes.withUnsafeBytes { raw in
                 let cut = try #require(try FrameCutter.next(raw, at: 0, webSocket: true))
@@ -127,7 +130,8 @@ import Wire
 @Suite struct PairTests {
     @Test func theRingHoldsWhatIsUnfinishedAndFreesFromTheFront() throws {
         let link = Link(index: 0, user: "a", token: "", webSocket: false)
-        let pair = Pair(sender: link, receiver: link, template: try SendTemplate(conversation: "p:a|b", contentBytes: 1))
+        let pair = Pair(
+            sender: link, receiver: link, template: try SendTemplate(conversation: "p:a|b", contentBytes: 1))
         var started: UInt32 = 0
         while pair.hasRoom {
             _ = pair.start(Flight(ended: false))

@@ -42,7 +42,8 @@ final class ChatRun: FleetUser {
         }
         let users = (0..<pairs).flatMap { ["bench-a\($0)", "bench-b\($0)"] }
         let tokens = try Access.load(options.access).tokens(for: users)
-        fleet = try Fleet(address: ServerAddress(host: host, port: port), users: users, tokens: tokens, webSocket: false)
+        fleet = try Fleet(
+            address: ServerAddress(host: host, port: port), users: users, tokens: tokens, webSocket: false)
         for pair in 0..<pairs {
             let sender = fleet.links[2 * pair]
             let receiver = fleet.links[2 * pair + 1]
@@ -64,7 +65,8 @@ final class ChatRun: FleetUser {
         let full = try closedLoop(processes)
         guard full.messages > 0 else { throw BenchError("no message arrived within \(seconds) s: \(errorWords)") }
         let rate = full.perSecond / 2
-        Progress.line("\(Int(full.perSecond)) messages/s; now \(Int(rate)) messages/s on a fixed schedule, \(seconds) s ...")
+        Progress.line(
+            "\(Int(full.perSecond)) messages/s; now \(Int(rate)) messages/s on a fixed schedule, \(seconds) s ...")
         let paced = openLoop(perSecond: rate)
         return ChatReport(
             pairs: pairCount, bytes: bytes, depth: depth, seconds: seconds, messages: full.messages,
@@ -300,7 +302,9 @@ final class ChatRun: FleetUser {
     private func count(_ name: String, _ times: Int = 1) { errors[name, default: 0] += times }
 
     private var errorWords: String {
-        errors.isEmpty ? "no answer either" : errors.sorted { $0.key < $1.key }.map { "\($0.key) \($0.value)" }
-            .joined(separator: ", ")
+        errors.isEmpty
+            ? "no answer either"
+            : errors.sorted { $0.key < $1.key }.map { "\($0.key) \($0.value)" }
+                .joined(separator: ", ")
     }
 }

@@ -182,7 +182,9 @@ final class Fleet {
         let count = recv(link.socket, scratch.baseAddress, scratch.count, 0)
         guard count > 0 else {
             if count == 0 { return end(link, "the server closed the connection") }
-            if errno != EAGAIN, errno != EINTR { end(link, "\(ServerAddress.lastError); is `martlet up` running there?") }
+            if errno != EAGAIN, errno != EINTR {
+                end(link, "\(ServerAddress.lastError); is `martlet up` running there?")
+            }
             return
         }
         if link.partial.isEmpty {

@@ -67,7 +67,8 @@ final class Link {
     /// PUSH_ACK up to and including `pushID`, without going through a buffer: receivers send little else.
     func appendPushAck() {
         let payload: [UInt8] = [
-            FrameType.pushAck.rawValue, UInt8(truncatingIfNeeded: pushID >> 24), UInt8(truncatingIfNeeded: pushID >> 16),
+            FrameType.pushAck.rawValue, UInt8(truncatingIfNeeded: pushID >> 24),
+            UInt8(truncatingIfNeeded: pushID >> 16),
             UInt8(truncatingIfNeeded: pushID >> 8), UInt8(truncatingIfNeeded: pushID),
         ]
         unackedPushes = 0

@@ -41,7 +41,9 @@ struct ServerAddress {
         setsockopt(descriptor, Int32(IPPROTO_TCP), TCP_NODELAY, &on, socklen_t(MemoryLayout<Int32>.size))
         if isLoopback { try bindSource(descriptor, number / Self.connectionsPerSource) }
         let result = bytes.withUnsafeBytes { raw in
-            raw.baseAddress.map { Glibc.connect(descriptor, $0.assumingMemoryBound(to: sockaddr.self), socklen_t(raw.count)) }
+            raw.baseAddress.map {
+                Glibc.connect(descriptor, $0.assumingMemoryBound(to: sockaddr.self), socklen_t(raw.count))
+            }
         }
         guard result == 0 || errno == EINPROGRESS else {
             let why = Self.lastError
@@ -81,7 +83,8 @@ struct ServerAddress {
         getrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &limit)
         guard limit.rlim_cur < wanted else { return }
         guard limit.rlim_max >= wanted else {
-            throw BenchError("\(connections) connections need `ulimit -n \(wanted)`; the hard limit is \(limit.rlim_max)")
+            throw BenchError(
+                "\(connections) connections need `ulimit -n \(wanted)`; the hard limit is \(limit.rlim_max)")
         }
         limit.rlim_cur = wanted
         guard setrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &limit) == 0 else {
