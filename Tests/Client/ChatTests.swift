@@ -187,12 +187,8 @@ import Wire
         for _ in 0..<10 { _ = screen.show(ChatLine(plain: nil, pretty: "y", number: nil)) }
         #expect(screen.mark(1, .read).isEmpty, "it has scrolled away")
         #expect(
-<<<<<<< HEAD
-            screen.set(input: String(repeating: "你", count: 40)).hasSuffix("> " + String(repeating: "你", count: 18)))
-=======
             screen.set(input: String(repeating: "你", count: 40))
                 .hasSuffix("> " + String(repeating: "你", count: 18)))
->>>>>>> client
     }
 
     @Test func marksOnlyGoForward() {

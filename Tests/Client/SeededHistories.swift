@@ -5,13 +5,8 @@ import Wire
 @testable import MartletClient
 
 /// Three client machines and the fake service on one thread, from one seed: unknown outcomes, refusals, lost pushes,
-<<<<<<< HEAD
-/// failing
-/// pages and broken connections. At the end everybody has shown everything once, in one order, and nothing is pending.
-=======
 /// failing pages and broken connections. At the end everybody has shown everything once, in one order, and nothing is
 /// pending.
->>>>>>> client
 @Suite struct SeededHistories {
     struct Device {
         var machine: ClientMachine

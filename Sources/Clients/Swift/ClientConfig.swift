@@ -23,11 +23,7 @@ public struct ClientConfig: Sendable, Equatable {
     /// A reconnect waits between half of this and all of it, doubling up to the most.
     public var reconnectFirstMS: UInt64 = 400
     public var reconnectMostMS: UInt64 = 15_000
-<<<<<<< HEAD
-    /// From the connection's start to AUTHENTICATED, and from a request to its answer: past it the connection is
-=======
     /// From the connection's start to AUTHENTICATED, and from a request to its answer; past it the connection is
->>>>>>> client
     /// given up.
     public var handshakeMS: UInt64 = 10_000
     public var answerMS: UInt64 = 20_000

@@ -4,12 +4,7 @@ import NIOCore
 import Wire
 
 /// The rules of a client (Protocols/README.md) as a value: no clock, socket or task. Times are milliseconds of any
-<<<<<<< HEAD
-/// clock
-/// that only goes forward. What it wants written gathers until `.flush`.
-=======
 /// clock that only goes forward. What it wants written gathers until `.flush`.
->>>>>>> client
 public struct ClientMachine: Sendable {
     public let config: ClientConfig
     /// Set by AUTHENTICATED.

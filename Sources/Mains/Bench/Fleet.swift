@@ -238,7 +238,8 @@ final class Fleet {
             end(link, "kicked: \(kick?.reason ?? "") \(kick?.message ?? "")")
         case .error:
             let failure = try? Failure(serializedBytes: Array(frame.dropFirst()))
-            end(link, "\(failure?.reason ?? "") (\(failure?.message ?? "")); is --access the file of its data folder?")
+            let hint = link.stage == .ready ? "" : "; is --access the file of its data folder?"
+            end(link, "\(failure?.reason ?? "") (\(failure?.message ?? ""))\(hint)")
         case .welcome where link.stage == .greeting: welcomed(frame, link)
         case .authenticated where link.stage == .authenticating: authenticated(frame, link)
         default: if link.stage == .ready { user?.received(type, frame, on: link) }

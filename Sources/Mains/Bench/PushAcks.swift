@@ -1,7 +1,6 @@
 import Wire
 
-/// When pushes are acknowledged: cumulatively, after `every` of them or `delayMicros` after the first unacknowledged
-/// one.
+/// When pushes are acknowledged: cumulatively, after `every` of them or `delayMicros` after the first unacknowledged.
 /// Links that wait for their time are in a wheel of ticks, so that a turn looks only at those that are due.
 struct PushAcks {
     static let tickMS: Int32 = 20

@@ -115,15 +115,9 @@ public struct ChatCommand: AsyncParsableCommand {
             guard let address = ServerAddress(http) else { throw ToolError("--http: \(http) is not host:port") }
             return try await DemoLogin.token(at: address, user: user, password: password)
         }
-<<<<<<< HEAD
-        do { return try connection.issuer().issue(user: user, nowSeconds: Clocks.unixMS / 1_000) } catch let error
-            as ToolError
-        {
-=======
         do {
             return try connection.issuer().issue(userID: user, lifetimeSeconds: 30 * 86_400, nowMS: Clocks.unixMS)
         } catch let error as ToolError {
->>>>>>> client
             throw ToolError("\(error); or give --token or --password")
         }
     }
