@@ -9,7 +9,9 @@ enum FrameScan {
 
     /// The client_msg_id of a PUSH frame (PushedMessage.message, ChatMessage.client_msg_id): its place in the frame.
     static func messageID(push frame: UnsafeRawBufferPointer) -> Range<Int>? {
-        guard let message = field(5, frame, 5..<frame.count), let id = field(3, frame, message), id.count == 16 else {
+        guard frame.count >= 5, let message = field(5, frame, 5..<frame.count), let id = field(3, frame, message),
+            id.count == 16
+        else {
             return nil
         }
         return id
@@ -17,7 +19,7 @@ enum FrameScan {
 
     /// Whether the first result of a RESPONSE to a send is "accepted".
     static func accepted(response frame: UnsafeRawBufferPointer) -> Bool {
-        guard let result = field(1, frame, 5..<frame.count), result.count >= 2 else { return false }
+        guard frame.count >= 5, let result = field(1, frame, 5..<frame.count), result.count >= 2 else { return false }
         return frame[result.lowerBound] == 1 << 3 && frame[result.lowerBound + 1] == 1
     }
 

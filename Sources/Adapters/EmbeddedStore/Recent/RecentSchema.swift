@@ -1,4 +1,5 @@
-/// The recent store's tables, one string per version of the layout; never change one that was released. Dedup keys begin
+/// The recent store's tables, one string per version of the layout; never change one that was
+/// released. Dedup keys begin
 /// with a UUIDv7, so with the key in front their inserts stay together on the newest pages.
 enum RecentSchema {
     static let steps = [
