@@ -53,6 +53,6 @@ let package = Package(
             ]),
 
         // Tests
-        tests("API", ["APIRole", "Wire", "RPC", "Identity", nio("NIOCore"), nio("NIOPosix")]),
+        tests("API", ["APIRole", "Wire", "RPC", "Identity", crypto, logging, nio("NIOCore"), nio("NIOPosix")]),
     ]
 )

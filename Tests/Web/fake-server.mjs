@@ -249,7 +249,7 @@ class Session {
     const since = token.length === 0 ? 0 : Number(fromUtf8(token));
     const changed = [...this.server.index.get(this.user)].filter(([, entry]) => entry.version > since)
       .sort((a, b) => a[1].version - b[1].version);
-    const page = changed.slice(0, limit);
+    const page = changed.slice(0, limit || 200);
     const next = page.length > 0 ? page.at(-1)[1].version : since;
     this.answer(frame, Schemas.SyncResponse, {
       token: new TextEncoder().encode(String(next)), more: page.length < changed.length,

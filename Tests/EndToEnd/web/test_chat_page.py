@@ -181,6 +181,8 @@ def chat_live(one, two, tag):
     two.write(f"{tag} loud and clear", keyboard=True)
     one.sees(f"{tag} loud and clear")
     one.until("that the other is online", lambda: one.find("#peer-state").text in ("online", "typing…"))
+    paste(one, f"{tag} 🎉 你好")
+    two.sees(f"{tag} 🎉 你好")
     html = f"{tag} <b>not bold</b> <img src=x onerror=alert(1)>"
     two.write(html, keyboard=True)
     one.sees(html)
@@ -302,7 +304,7 @@ def picture(one, base_url, user, path):
         one.open(other.name)
         talk = [
             (other, "Sure. Did the new build make it through the night?"),
-            (one, "It did 🎉 Every message stored before it was acknowledged."),
+            (one, "It did. Every message stored before it was acknowledged."),
             (one, "I killed every service while it ran, twice, just to be sure."),
             (other, "And what you wrote while the server was down?"),
             (one, "Arrived when it came back. Once."),
