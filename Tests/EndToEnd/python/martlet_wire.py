@@ -115,8 +115,8 @@ STORED = {1: ("conversation", str), 2: ("client_msg_id", bytes), 3: ("seq", int)
 SEND_RESULT = {1: ("outcome", int), 2: ("failure", FAILURE_SHAPE), 3: ("sent_ms", int)}
 ENTRY = {1: ("conversation", str), 2: ("version", int), 3: ("joined_seq", int), 4: ("left_seq", int),
          5: ("cleared_seq", int), 6: ("read_seq", int), 7: ("pinned", bool), 8: ("muted", bool), 9: ("draft", str),
-         10: ("head_seq", int), 11: ("head_n", int), 12: ("head_time_ms", int), 13: ("unread", int), 14: ("last", PUSHED),
-         15: ("peer", str), 16: ("peer_read_seq", int), 17: ("delivered_seq", int), 18: ("peer_delivered_seq", int)}
+         10: ("head_seq", int), 11: ("head_n", int), 12: ("head_time_ms", int), 13: ("unread", int),
+         14: ("last", PUSHED), 15: ("peer", str), 16: ("peer_read_seq", int), 17: ("delivered_seq", int), 18: ("peer_delivered_seq", int)}
 SYNCED = {1: ("token", bytes), 2: ("more", bool), 3: ("entries", [ENTRY])}
 PAGE = {1: ("conversation", str), 2: ("messages", [PUSHED]), 3: ("head_seq", int), 4: ("first_visible_seq", int),
         5: ("failure", FAILURE_SHAPE)}

@@ -4,8 +4,8 @@
     test_chat_page.py --base-url http://127.0.0.1:8080 --user alice:PASSWORD --user bob:PASSWORD \
         --restart-cmd 'COMMAND' [--screenshot FILE.png]
 
-COMMAND is run by the shell twice, with the word "stop" and then the word "start" behind it; it returns when the server is
-gone, and when it answers again. Needs Chromium, its driver and Selenium (Debian: chromium chromium-driver
+COMMAND is run by the shell twice, with the word "stop" and then the word "start" behind it; it returns when the server
+is gone, and when it answers again. Needs Chromium, its driver and Selenium (Debian: chromium chromium-driver
 python3-selenium). Exit code 0: everything was seen; 1: something was not, with a sentence and a screenshot; 2: the
 browser could not be started.
 """
