@@ -120,5 +120,6 @@ export class World {
 export function view(client, conversation) {
   const held = client.chat.conversations.get(conversation);
   const placed = (held?.rows ?? []).map((row) => (row.recalled ? '(recalled)' : fromUtf8(row.content)));
-  return [...placed, ...client.chat.outbox.pending(conversation).map((item) => `${fromUtf8(item.content)} [${item.state}]`)];
+  const waiting = client.chat.outbox.pending(conversation).map((item) => `${fromUtf8(item.content)} [${item.state}]`);
+  return [...placed, ...waiting];
 }
