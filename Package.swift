@@ -157,7 +157,8 @@ let package = Package(
         tests(
             "Transport",
             ["NIOTransport", "ServiceSDK", "RPC", "Wire", "Identity", logging, nio("NIOCore"), nio("NIOPosix")]),
-        tests("API", ["APIRole", "Wire", "RPC", "Identity", nio("NIOCore"), nio("NIOPosix")]),
+        tests(
+            "API", ["APIRole", "Wire", "RPC", "Identity", crypto, logging, nio("NIOCore"), nio("NIOPosix")]),
         tests("StoragePath", ["IMRole", "MsgProxyRole", "MsgWriterRole"] + shared),
         tests("Simulation", ["Simulator", "IMRole", "MsgProxyRole", "MsgWriterRole"] + shared),
     ]

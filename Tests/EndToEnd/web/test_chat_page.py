@@ -301,6 +301,8 @@ def picture(one, base_url, user, path):
         other.log_in(user[1])
         other.is_in()
         other.open(one.name)
+        one.driver.set_window_size(1180, 860)
+        one.write("Thanks, talk to you later!", keyboard=True)
         one.open(other.name)
         talk = [
             (other, "Sure. Did the new build make it through the night?"),
