@@ -7,6 +7,8 @@ func nio(_ name: String) -> Target.Dependency { .product(name: name, package: "s
 let logging: Target.Dependency = .product(name: "Logging", package: "swift-log")
 let protobuf: Target.Dependency = .product(name: "SwiftProtobuf", package: "swift-protobuf")
 let crypto: Target.Dependency = .product(name: "Crypto", package: "swift-crypto")
+let tls: Target.Dependency = .product(name: "NIOSSL", package: "swift-nio-ssl")
+let arguments: Target.Dependency = .product(name: "ArgumentParser", package: "swift-argument-parser")
 
 /// A library at Sources/<folder>/<name>.
 func library(_ folder: String, _ name: String, _ dependencies: [Target.Dependency]) -> Target {
@@ -26,8 +28,19 @@ func tests(_ name: String, _ dependencies: [Target.Dependency]) -> Target {
     .testTarget(name: "\(name)Tests", dependencies: dependencies, path: "Tests/\(name)", swiftSettings: settings)
 }
 
+let roles: [Target.Dependency] = [
+    "LoginRole", "OnlineRole", "RouteRole", "IMRole", "UserRole", "MsgProxyRole", "MsgWriterRole", "MsgReaderRole",
+    "PushProxyRole", "PushServerRole", "PushWorkerRole",
+]
+let shared: [Target.Dependency] = ["Identity", "Machinery", "Wire", "RPC"]
+
 let package = Package(
     name: "martlet",
+    products: [
+        .library(name: "ServiceSDK", targets: ["ServiceSDK"]),
+        .library(name: "MartletClient", targets: ["MartletClient"]),
+        .executable(name: "martlet", targets: ["martlet"]),
+    ],
     dependencies: [
         .package(url: "https://github.com/apple/swift-nio", from: "2.101.2"),
         .package(url: "https://github.com/apple/swift-nio-ssl", from: "2.37.6"),
@@ -39,20 +52,113 @@ let package = Package(
     ],
     targets: [
         // Shared
-        library("Shared", "Identity", []),
+        library("Shared", "Identity", [crypto]),
         library("Shared", "Wire", ["Identity", protobuf, nio("NIOCore")]),
         library("Shared", "Machinery", []),
         library("Shared", "RPC", ["Wire", "Identity", logging, nio("NIOCore")]),
+        library("Shared", "Ports", ["Wire", "Identity"]),
+        library("Shared", "Runtime", [logging]),
+        library("Shared", "ServiceSDK", ["NIOTransport", logging] + shared),
 
         // Roles
+        role(
+            "Edge", "Login",
+            [nio("NIOCore"), nio("NIOPosix"), nio("NIOHTTP1"), nio("NIOWebSocket"), tls]),
+        role("Edge", "Online"),
+        role("Dispatch", "Route"),
+        role("Chat", "IM"),
+        role("Chat", "User"),
         role(
             "Chat", "API",
             [
                 crypto, nio("NIOCore"), nio("NIOPosix"), .product(name: "Hummingbird", package: "hummingbird"),
                 .product(name: "HummingbirdCore", package: "hummingbird"),
             ]),
+        role("Store", "MsgProxy"),
+        role("Store", "MsgWriter"),
+        role("Store", "MsgReader"),
+        role("Push", "PushProxy"),
+        role("Push", "PushServer"),
+        role("Push", "PushWorker"),
+
+        // Adapters and the C libraries behind them
+        .systemLibrary(
+            name: "CSQLite", path: "Sources/CLibraries/CSQLite", pkgConfig: "sqlite3",
+            providers: [.apt(["libsqlite3-dev"])]),
+        .systemLibrary(name: "CEpoll", path: "Sources/CLibraries/CEpoll"),
+        library("Adapters", "EmbeddedStore", ["Ports", "CSQLite", logging] + shared),
+        library(
+            "Adapters", "NIOTransport",
+            ["Wire", "RPC", "Machinery", "Identity", logging, crypto, nio("NIOCore"), nio("NIOPosix")]),
+
+        // Clients
+        .target(
+            name: "MartletClient",
+            dependencies: ["Wire", "Identity", "Machinery", nio("NIOCore"), nio("NIOPosix"), tls],
+            path: "Sources/Clients/Swift", exclude: ["README.md"], swiftSettings: settings),
+
+        // Examples
+        .executableTarget(
+            name: "martlet-echo", dependencies: ["ServiceSDK", arguments], path: "Sources/Examples/EchoService",
+            exclude: ["README.md"], swiftSettings: settings),
+
+        // Mains
+        .target(
+            name: "MartletSuite",
+            dependencies: roles + shared + [
+                "APIRole", "EmbeddedStore", "NIOTransport", "Ports", "Runtime", logging, arguments, nio("NIOCore"),
+                nio("NIOPosix"),
+            ],
+            path: "Sources/Mains/Suite", swiftSettings: settings),
+        .target(
+            name: "MartletCheck",
+            dependencies: ["Wire", "Identity", "Machinery", nio("NIOCore"), nio("NIOPosix"), crypto, arguments],
+            path: "Sources/Mains/Check", exclude: ["README.md"], swiftSettings: settings),
+        .target(
+            name: "MartletBench",
+            dependencies: ["Wire", "Identity", "Machinery", "CEpoll", nio("NIOCore"), arguments],
+            path: "Sources/Mains/Bench", exclude: ["README.md"], swiftSettings: settings),
+        .target(
+            name: "MartletTools",
+            dependencies: [
+                "MartletClient", "Wire", "Identity", "Machinery", crypto, nio("NIOCore"), nio("NIOPosix"),
+                nio("NIOHTTP1"), arguments,
+            ],
+            path: "Sources/Mains/Tools", exclude: ["README.md"], swiftSettings: settings),
+        .executableTarget(
+            name: "martlet",
+            dependencies: ["MartletSuite", "MartletCheck", "MartletBench", "MartletTools", arguments],
+            path: "Sources/Mains/martlet",
+            swiftSettings: settings),
+
+        // Testing
+        library("Testing", "TestKit", ["Ports"] + shared),
+        library("Testing", "Simulator", roles + shared + [nio("NIOCore")]),
 
         // Tests
+        tests("Architecture", []),
+        tests("Wire", ["Wire", "Identity", "Machinery", nio("NIOCore")]),
+        tests(
+            "Edge",
+            ["LoginRole"] + shared + [
+                nio("NIOCore"), nio("NIOPosix"), nio("NIOHTTP1"), nio("NIOWebSocket"), tls, logging,
+            ]),
+        tests("Roles", ["OnlineRole", "RouteRole", "UserRole", "MsgReaderRole", "Wire", "RPC", "Identity", protobuf]),
+        tests("Contracts", ["EmbeddedStore", "TestKit", "Ports"] + shared),
+        tests("Bench", ["MartletBench", "Wire", "Identity", nio("NIOCore")]),
+        tests(
+            "Client",
+            [
+                "MartletClient", "MartletTools", "Wire", "Identity", "Machinery", protobuf, nio("NIOCore"),
+                nio("NIOPosix"),
+            ]),
+        tests("Check", ["MartletCheck", "Wire", "Identity", "Machinery", nio("NIOCore")]),
+        tests("Push", ["PushProxyRole", "PushServerRole", "PushWorkerRole", logging] + shared),
+        tests(
+            "Transport",
+            ["NIOTransport", "ServiceSDK", "RPC", "Wire", "Identity", logging, nio("NIOCore"), nio("NIOPosix")]),
         tests("API", ["APIRole", "Wire", "RPC", "Identity", crypto, logging, nio("NIOCore"), nio("NIOPosix")]),
+        tests("StoragePath", ["IMRole", "MsgProxyRole", "MsgWriterRole"] + shared),
+        tests("Simulation", ["Simulator", "IMRole", "MsgProxyRole", "MsgWriterRole"] + shared),
     ]
 )

@@ -368,6 +368,15 @@ test('a recalled message is hidden and no longer counts', () => {
   assert.equal(bob.chat.conversations.get(AB).unread, 0);
 });
 
+test('history shows a recalled message as its empty place', () => {
+  const message = encode(Schemas.ChatMessage, { sender: 'alice', kind: 3, control: true, targetSeq: 4 });
+  const row = readRow({ seq: 4, n: 4, timeMs: 1, message });
+  assert.deepEqual([row.recalled, row.control], [true, false]);
+  const conversation = new Conversation(AB, 'bob', 'alice');
+  conversation.receive(row);
+  assert.equal(conversation.unread, 0);
+});
+
 test('random faults, many seeds: nothing lost, nothing doubled, order kept', () => {
   for (let seed = 1; seed <= 40; seed++) {
     const { world, alice, bob } = pair(seed);

@@ -92,7 +92,8 @@ public final class Directory: Sendable {
             case .keyed(let role, let key):
                 // Rendezvous hashing (Thaler and Ravishankar, 1996): one instance more or less moves only its own keys.
                 return table.roles[role]?.max { one, other in
-                    StableHash.mix(StableHash.of(one.instance) ^ key) < StableHash.mix(StableHash.of(other.instance) ^ key)
+                    StableHash.mix(StableHash.of(one.instance) ^ key)
+                        < StableHash.mix(StableHash.of(other.instance) ^ key)
                 }?.target
             }
         }

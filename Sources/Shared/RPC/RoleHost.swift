@@ -31,7 +31,8 @@ public final class RoleHost<Machine: RoleMachine>: LaneResident, CallTarget, Rep
 
     public init(
         _ machine: Machine, instance: String, lane: Lane, directory: Directory, logger: Logger,
-        clock: @escaping @Sendable () -> Instant = SystemClock.now, output: @escaping (Machine.Output) -> Void = { _ in }
+        clock: @escaping @Sendable () -> Instant = SystemClock.now,
+        output: @escaping (Machine.Output) -> Void = { _ in }
     ) {
         self.machine = machine
         self.instance = instance

@@ -35,6 +35,8 @@ public struct RoleName: RawRepresentable, Hashable, Sendable, CustomStringConver
     public static let pushWorker = RoleName(rawValue: "pushworker")
     /// The ports of the embedded stores; served by martlet-store when the services are separate processes.
     public static let messageLog = RoleName(rawValue: "log")
+    /// Log "push" is a port of its own, so that it can live elsewhere than log "msg": in memory in one process.
+    public static let pushLog = RoleName(rawValue: "pushlog")
     public static let recentStore = RoleName(rawValue: "recent")
     public static let hotStore = RoleName(rawValue: "hot")
     public static let presenceStore = RoleName(rawValue: "presence")

@@ -33,6 +33,8 @@ public struct ErrorCode: Hashable, Sendable {
     public static let displaced = ErrorCode(208, "displaced_by_newer_login")
     public static let unknownUser = ErrorCode(209, "unknown_user")
     public static let badCredentials = ErrorCode(210, "bad_credentials")
+    public static let tokenWrongAlgorithm = ErrorCode(211, "token_wrong_algorithm")
+    public static let tokenUnknownKey = ErrorCode(212, "token_unknown_key")
 
     public static let malformedRequest = ErrorCode(300, "malformed_request")
     public static let noSuchService = ErrorCode(301, "no_such_service")
@@ -68,7 +70,7 @@ public struct ErrorCode: Hashable, Sendable {
         malformedFrame, frameTooLarge, unexpectedFrame, unsupportedVersion, handshakeTimeout, heartbeatTimeout,
         slowConsumer, tooManyConnections, goingAway, pushAckTimeout,
         tokenMalformed, tokenUnknownApp, tokenBadSignature, tokenExpired, tokenNotYetValid, tokenRevoked, appSuspended,
-        badDevice, displaced, unknownUser, badCredentials,
+        badDevice, displaced, unknownUser, badCredentials, tokenWrongAlgorithm, tokenUnknownKey,
         malformedRequest, noSuchService, noSuchMethod, serviceUnavailable, retry, overloaded, deadlineExceeded,
         forbidden, tooManyInFlight, limitExceeded, notFound, alreadyExists,
         badConversation, notAMember, messageTooLarge, badMessageID, resendExpired, resendInOrder, rateLimited, busy,

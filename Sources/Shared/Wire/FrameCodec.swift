@@ -71,7 +71,9 @@ public enum FrameCodec {
         return frame
     }
 
-    private static func number<T: FixedWidthInteger>(_ rest: inout ByteBuffer, _ type: FrameType) throws(FrameError) -> T {
+    private static func number<T: FixedWidthInteger>(_ rest: inout ByteBuffer, _ type: FrameType) throws(FrameError)
+        -> T
+    {
         guard let value: T = rest.readInteger() else { throw .truncatedHeader(type) }
         return value
     }

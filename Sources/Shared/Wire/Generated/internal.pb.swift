@@ -300,6 +300,9 @@ public nonisolated struct Registration: Sendable {
   /// the epoch that the presented token carries
   public var tokenEpoch: UInt64 = 0
 
+  /// the app allows several sessions per platform: displaces nobody
+  public var keepOthers: Bool = false
+
   public var unknownFields = SwiftProtobuf.UnknownStorage()
 
   public init() {}
@@ -1263,6 +1266,9 @@ public nonisolated struct RowsPage: Sendable {
   public var hasFailure: Bool {self._failure != nil}
   /// Clears the value of `failure`. Subsequent reads from it will return its default value.
   public mutating func clearFailure() {self._failure = nil}
+
+  /// seqs of this page that their sender has recalled in any later row
+  public var recalledSeqs: [UInt64] = []
 
   public var unknownFields = SwiftProtobuf.UnknownStorage()
 
@@ -2350,7 +2356,7 @@ nonisolated extension LoginAnnounce: SwiftProtobuf.Message, SwiftProtobuf._Messa
 
 nonisolated extension Registration: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
   public static let protoMessageName: String = _protobuf_package + ".Registration"
-  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{3}app_id\0\u{3}user_id\0\u{3}device_id\0\u{1}platform\0\u{3}session_id\0\u{3}login_id\0\u{1}site\0\u{1}epoch\0\u{3}token_epoch\0")
+  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{3}app_id\0\u{3}user_id\0\u{3}device_id\0\u{1}platform\0\u{3}session_id\0\u{3}login_id\0\u{1}site\0\u{1}epoch\0\u{3}token_epoch\0\u{3}keep_others\0")
 
   public mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
     while let fieldNumber = try decoder.nextFieldNumber() {
@@ -2367,6 +2373,7 @@ nonisolated extension Registration: SwiftProtobuf.Message, SwiftProtobuf._Messag
       case 7: try { try decoder.decodeSingularStringField(value: &self.site) }()
       case 8: try { try decoder.decodeSingularUInt64Field(value: &self.epoch) }()
       case 9: try { try decoder.decodeSingularUInt64Field(value: &self.tokenEpoch) }()
+      case 10: try { try decoder.decodeSingularBoolField(value: &self.keepOthers) }()
       default: break
       }
     }
@@ -2400,6 +2407,9 @@ nonisolated extension Registration: SwiftProtobuf.Message, SwiftProtobuf._Messag
     if self.tokenEpoch != 0 {
       try visitor.visitSingularUInt64Field(value: self.tokenEpoch, fieldNumber: 9)
     }
+    if self.keepOthers != false {
+      try visitor.visitSingularBoolField(value: self.keepOthers, fieldNumber: 10)
+    }
     try unknownFields.traverse(visitor: &visitor)
   }
 
@@ -2413,6 +2423,7 @@ nonisolated extension Registration: SwiftProtobuf.Message, SwiftProtobuf._Messag
     if lhs.site != rhs.site {return false}
     if lhs.epoch != rhs.epoch {return false}
     if lhs.tokenEpoch != rhs.tokenEpoch {return false}
+    if lhs.keepOthers != rhs.keepOthers {return false}
     if lhs.unknownFields != rhs.unknownFields {return false}
     return true
   }
@@ -4526,7 +4537,7 @@ nonisolated extension RowsRead: SwiftProtobuf.Message, SwiftProtobuf._MessageImp
 
 nonisolated extension RowsPage: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
   public static let protoMessageName: String = _protobuf_package + ".RowsPage"
-  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}rows\0\u{1}head\0\u{1}failure\0")
+  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}rows\0\u{1}head\0\u{1}failure\0\u{3}recalled_seqs\0")
 
   public mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
     while let fieldNumber = try decoder.nextFieldNumber() {
@@ -4537,6 +4548,7 @@ nonisolated extension RowsPage: SwiftProtobuf.Message, SwiftProtobuf._MessageImp
       case 1: try { try decoder.decodeRepeatedMessageField(value: &self.rows) }()
       case 2: try { try decoder.decodeSingularMessageField(value: &self._head) }()
       case 3: try { try decoder.decodeSingularMessageField(value: &self._failure) }()
+      case 4: try { try decoder.decodeRepeatedUInt64Field(value: &self.recalledSeqs) }()
       default: break
       }
     }
@@ -4556,6 +4568,9 @@ nonisolated extension RowsPage: SwiftProtobuf.Message, SwiftProtobuf._MessageImp
     try { if let v = self._failure {
       try visitor.visitSingularMessageField(value: v, fieldNumber: 3)
     } }()
+    if !self.recalledSeqs.isEmpty {
+      try visitor.visitPackedUInt64Field(value: self.recalledSeqs, fieldNumber: 4)
+    }
     try unknownFields.traverse(visitor: &visitor)
   }
 
@@ -4563,6 +4578,7 @@ nonisolated extension RowsPage: SwiftProtobuf.Message, SwiftProtobuf._MessageImp
     if lhs.rows != rhs.rows {return false}
     if lhs._head != rhs._head {return false}
     if lhs._failure != rhs._failure {return false}
+    if lhs.recalledSeqs != rhs.recalledSeqs {return false}
     if lhs.unknownFields != rhs.unknownFields {return false}
     return true
   }

@@ -1,0 +1,254 @@
+import Foundation
+import Machinery
+import Ports
+import Wire
+
+/// The recent store in one SQLite file: WAL, synchronous=NORMAL, because the log brings back what a power cut takes.
+///
+/// Isolation: the lane of its machine.
+public final class SQLiteRecentStore: RecentStore, @unchecked Sendable {
+    // @unchecked: confined to the lane of the machine in front of it; the simulator has one thread.
+    struct Name: Hashable, Sendable {
+        let app: String
+        let conversation: String
+    }
+
+    /// A conversation's newest place, and enough about senders to know without a scan that somebody sent nothing
+    /// lately: exact for the last two senders, an upper bound for everybody else.
+    struct HeadEntry: Sendable, Equatable {
+        var no: Int64 = 0
+        var seq: UInt64 = 0
+        var n: UInt64 = 0
+        var time: UInt64 = 0
+        var changed: UInt64 = 0
+        var firstSender = ""
+        var firstSeq: UInt64 = 0
+        var secondSender = ""
+        var secondSeq: UInt64 = 0
+        var othersSeq: UInt64 = 0
+        var recallSeq: UInt64 = 0
+
+        /// The user has sent nothing above this seq.
+        func lastSeq(of sender: String) -> UInt64 {
+            if sender == firstSender { return firstSeq }
+            return sender == secondSender ? secondSeq : othersSeq
+        }
+
+        mutating func noteSender(_ sender: String, _ seq: UInt64) {
+            if sender == firstSender {
+                firstSeq = seq
+            } else if sender == secondSender {
+                secondSeq = seq
+            } else {
+                othersSeq = max(othersSeq, secondSeq)
+                secondSender = firstSender
+                secondSeq = firstSeq
+                firstSender = sender
+                firstSeq = seq
+            }
+        }
+    }
+
+    let database: SQLiteDatabase
+    let statements: RecentStatements
+    var cachedHeads: BoundedCache<Name, HeadEntry>
+    /// Counts transactions, and jumps at every opening: after a power cut the transactions that were lost are made
+    /// again, and their numbers must be above every mark that was ever given out.
+    var commits: UInt64
+    var dedupFloor: UInt64
+    var purge = PurgeState()
+
+    struct PurgeState {
+        var conversation: Int64 = 0
+        var key = Data()
+        /// Oldest entry met that stays, in the cycle under way.
+        var oldest = UInt64.max
+        var isRunning = false
+        /// Newest record time of this process's life.
+        var newest: UInt64 = 0
+    }
+
+    /// How far `commits` jumps when the file is opened: more transactions than a power cut can ever take.
+    static let commitJump: UInt64 = 1 << 32
+
+    /// Opens or makes the store.
+    ///
+    /// - Parameter path: the database file, or `":memory:"`.
+    public init(path: String, config: EmbeddedConfig = EmbeddedConfig()) throws(StoreOpenError) {
+        do throws(SQLiteError) {
+            database = try SQLiteDatabase(path, durability: .normal, cacheBytes: config.recentCacheBytes)
+        } catch { throw error.opening(path) }
+        try database.migrate(RecentSchema.steps, path: path)
+        do throws(SQLiteError) {
+            try database.run("UPDATE meta SET commits = commits + \(Self.commitJump)")
+            commits = UInt64(clamping: try database.number("SELECT commits FROM meta"))
+            dedupFloor = UInt64(clamping: try database.number("SELECT dedup_floor FROM meta"))
+            purge.newest = UInt64(clamping: try database.number("SELECT max(time) FROM bucket"))
+            statements = try RecentStatements(database)
+        } catch { throw error.opening(path) }
+        cachedHeads = BoundedCache(limit: config.cachedHeads)
+    }
+
+    // MARK: claims
+
+    public func claim(_ claims: [BucketClaim]) -> [BucketClaimResult] {
+        do throws(SQLiteError) {
+            return try database.transaction(
+                { () throws(SQLiteError) in
+                    var results: [BucketClaimResult] = []
+                    for claim in claims { results.append(try self.claim(claim)) }
+                    return results
+                }, failed: { $0 })
+        } catch {
+            return claims.map { claim in
+                var result = BucketClaimResult()
+                result.bucket = claim.bucket
+                result.failure = error.failure
+                return result
+            }
+        }
+    }
+
+    private func claim(_ claim: BucketClaim) throws(SQLiteError) -> BucketClaimResult {
+        var result = BucketClaimResult()
+        result.bucket = claim.bucket
+        let get = statements.bucketGet
+        get.bind(1, Int64(claim.bucket))
+        var epoch: UInt64 = 0
+        if try get.step() {
+            epoch = get.uint(0)
+            result.stored = get.uint(1)
+            let incarnation = UInt64(bitPattern: get.int(2))
+            get.reset()
+            if result.stored > 0, incarnation != claim.incarnation {
+                result.failure = Failure(
+                    .forbidden,
+                    "bucket \(claim.bucket) was stored from log \(incarnation), and this is log \(claim.incarnation)")
+                return result
+            }
+            if claim.logEnd < result.stored {
+                result.failure = Failure(
+                    .forbidden,
+                    "bucket \(claim.bucket) was stored up to \(result.stored), but the log ends at \(claim.logEnd): "
+                        + "it has lost records"
+                )
+                return result
+            }
+        }
+        result.epoch = epoch + 1
+        let put = statements.bucketPut
+        put.bind(1, Int64(claim.bucket))
+        put.bind(2, result.epoch)
+        put.bind(3, result.stored)
+        put.bind(4, Int64(bitPattern: claim.incarnation))
+        put.bind(5, claim.owner)
+        try put.run()
+        return result
+    }
+
+    // MARK: look-ups
+
+    /// The head of a conversation; nil when it has no rows.
+    func head(_ name: Name) throws(SQLiteError) -> HeadEntry? {
+        if let cached = cachedHeads[name] { return cached }
+        let get = statements.headGet
+        get.bind(1, name.app)
+        get.bind(2, name.conversation)
+        guard try get.step() else { return nil }
+        let entry = HeadEntry(
+            no: get.int(0), seq: get.uint(1), n: get.uint(2), time: get.uint(3), changed: get.uint(4),
+            firstSender: get.text(5), firstSeq: get.uint(6), secondSender: get.text(7), secondSeq: get.uint(8),
+            othersSeq: get.uint(9), recallSeq: get.uint(10))
+        get.reset()
+        cachedHeads[name] = entry
+        return entry
+    }
+
+    public func lookup(_ request: WriterLookup) -> WriterFound {
+        var found = WriterFound()
+        do throws(SQLiteError) {
+            found.hits.reserveCapacity(request.keys.count)
+            for key in request.keys { found.hits.append(try hit(key)) }
+            found.heads.reserveCapacity(request.conversations.count)
+            for key in request.conversations {
+                let name = Name(app: key.appID, conversation: key.conversation)
+                found.heads.append(Self.head(name, try head(name)))
+            }
+            return found
+        } catch {
+            var failed = WriterFound()
+            failed.failure = error.failure
+            return failed
+        }
+    }
+
+    private func hit(_ key: DedupKey) throws(SQLiteError) -> StoredRow {
+        let name = Name(app: key.appID, conversation: key.conversation)
+        guard let head = try head(name) else { return StoredRow() }
+        let get = statements.dedupGet
+        get.bind(1, head.no)
+        let result = key.key.withUnsafeBytes { bytes in
+            Result { () throws(SQLiteError) -> UInt64 in
+                get.bind(2, bytes)
+                defer { get.reset() }
+                return try get.step() ? get.uint(0) : 0
+            }
+        }
+        let seq = try result.get()
+        guard seq > 0, var row = try row(name, head.no, seq) else { return StoredRow() }
+        row.dedupKey = key.key
+        return row
+    }
+
+    static func head(_ name: Name, _ entry: HeadEntry?) -> Head {
+        var head = Head()
+        head.appID = name.app
+        head.conversation = name.conversation
+        if let entry {
+            head.seq = entry.seq
+            head.n = entry.n
+            head.timeMs = entry.time
+        }
+        return head
+    }
+
+    /// One row of a conversation.
+    func row(_ name: Name, _ conversation: Int64, _ seq: UInt64) throws(SQLiteError) -> StoredRow? {
+        let get = statements.messageGet
+        get.bind(1, conversation)
+        get.bind(2, seq)
+        guard try get.step() else { return nil }
+        defer { get.reset() }
+        return Self.row(get, name)
+    }
+
+    /// The row that a page statement stands on. Without its dedup key, which only the writer needs.
+    static func row(_ statement: Statement, _ name: Name) -> StoredRow {
+        var row = StoredRow()
+        row.appID = name.app
+        row.conversation = name.conversation
+        row.seq = statement.uint(0)
+        row.n = statement.uint(1)
+        row.timeMs = statement.uint(2)
+        row.sender = statement.text(3)
+        let flags = statement.int(4)
+        row.control = flags & RecentSchema.control != 0
+        row.lost = flags & RecentSchema.lost != 0
+        row.targetSeq = statement.uint(5)
+        row.message = statement.blob(6)
+        return row
+    }
+
+    public func deadLetters(limit: Int) throws(Failure) -> [DeadLetter] {
+        do throws(SQLiteError) {
+            let get = statements.deadGet
+            get.bind(1, Int64(limit))
+            var letters: [DeadLetter] = []
+            while try get.step() {
+                letters.append(
+                    DeadLetter(bucket: UInt32(clamping: get.int(0)), offset: get.uint(1), bytes: get.blob(2)))
+            }
+            return letters
+        } catch { throw error.failure }
+    }
+}

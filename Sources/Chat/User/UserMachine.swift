@@ -1,0 +1,212 @@
+import Identity
+import RPC
+import Wire
+
+/// What one item of a service's call became.
+enum Part: Sendable {
+    case fact(UserFact)
+    case app(App)
+    case page(IndexPage)
+    /// Code 0: it worked.
+    case done(Failure)
+    /// The store did not answer; the whole call is refused.
+    case failed(Failure)
+}
+
+/// User: profiles, apps and the user index over the relational port. What comes between two flushes goes out as one
+/// call per kind.
+///
+/// Isolation: the lane of its host.
+public struct UserMachine: RoleMachine {
+    public static var role: RoleName { .user }
+    public typealias Action = RoleAction<Never>
+    typealias Slot = PartedCalls<Part>.Slot
+    typealias ServiceSlot = PartedCalls<ServiceReply>.Slot
+
+    /// Who wants a user's row.
+    enum LoadWish: Sendable {
+        case check(Slot)
+        case profile(ServiceSlot, last: Bool)
+        /// Creates the user, or leaves the profile that there is alone.
+        case keepProfile(Slot, UserPut)
+        /// The other side of a pair that has no entry yet.
+        case peer(job: UInt64, index: Int)
+    }
+
+    enum PutWish: Sendable {
+        case call(Slot)
+        case service(ServiceSlot)
+    }
+
+    /// Who wants index rows.
+    enum IndexWish: Sendable {
+        case call(Slot)
+        case sync(UInt64)
+        case peer(UInt64, entry: Int)
+    }
+
+    /// What an answer is for.
+    enum Flight: Sendable {
+        case loading([(wish: LoadWish, user: UserKey)])
+        case putting([(wish: PutWish, put: UserPut)])
+        case appsGetting([(slot: Slot, app: String)])
+        case appsPutting([(slot: Slot, app: App)])
+        case indexLoading([(wish: IndexWish, query: IndexQuery)])
+        case saving([(key: EntryKey, change: EntryChange)])
+        case heads([(sync: UInt64, count: Int)])
+    }
+
+    let instance: String
+    let config: UserConfig
+    var calls = PartedCalls<Part>()
+    var services = PartedCalls<ServiceReply>()
+    private var flights: [UInt64: Flight] = [:]
+    private var nextToken: UInt64 = 1
+
+    var loads: [(wish: LoadWish, user: UserKey)] = []
+    var puts: [(wish: PutWish, put: UserPut)] = []
+    var appsGets: [(slot: Slot, app: String)] = []
+    var appsPuts: [(slot: Slot, app: App)] = []
+    var indexLoads: [(wish: IndexWish, query: IndexQuery)] = []
+    var heads: [(request: ReadHeads, syncs: [(sync: UInt64, count: Int)])] = []
+    var writer: StateWriter
+    var events = PushEvents()
+
+    var profiles: [ServiceSlot: ProfilesResponse] = [:]
+    var stateJobs: [UInt64: StateJob] = [:]
+    /// Changes of set_state calls not answered yet.
+    var stateChanges = 0
+    var syncJobs: [UInt64: SyncJob] = [:]
+    private var nextJob: UInt64 = 1
+    private var tickArmed = false
+    private static let announceTimer: UInt64 = 1
+    private static let writeTimer: UInt64 = 2
+
+    /// - Parameter instance: this User's name; it announces itself as "user/<name>".
+    public init(instance: String, config: UserConfig = UserConfig()) {
+        self.instance = instance
+        self.config = config
+        self.writer = StateWriter(coalesceMS: config.coalesceMS, knownEntries: config.knownEntries)
+    }
+
+    public mutating func on(_ event: RoleEvent<Never>, now: Instant) -> [Action] {
+        switch event {
+        case .start, .timer(Self.announceTimer): return announce()
+        case .call(let id, let payload, _): return take(id, payload, now)
+        case .reply(let token, let result):
+            guard let flight = flights.removeValue(forKey: token) else { return [] }
+            return landed(flight, result, now)
+        case .timer:
+            tickArmed = false
+            writer.tick(now: now.micros)
+            return []
+        case .flush: return send(now)
+        }
+    }
+
+    private mutating func take(_ id: CallID, _ payload: Payload, _ now: Instant) -> [Action] {
+        switch payload {
+        case .serviceCalls(let request): return serve(id, request.calls, now)
+        case .userCheck(let request): return check(id, request.users)
+        case .usersPut(let request): return putUsers(id, request.users)
+        case .appsGet(let request): return getApps(id, request.appIds)
+        case .appsPut(let request): return putApps(id, request.apps)
+        case .indexTouch(let request): return touch(id, request.entries, now)
+        case .indexLoad(let request): return loadIndex(id, request.queries)
+        default: return [.refuse(id, Failure(.malformedRequest, "user does not answer payload \(payload.kind)"))]
+        }
+    }
+
+    private mutating func landed(_ flight: Flight, _ result: CallResult, _ now: Instant) -> [Action] {
+        switch flight {
+        case .loading(let items): loaded(items, result, now)
+        case .putting(let items): put(items, result)
+        case .appsGetting(let items): appsGot(items, result)
+        case .appsPutting(let items): appsWritten(items, result)
+        case .indexLoading(let items): indexLoaded(items, result)
+        case .saving(let items): saved(items, result, now)
+        case .heads(let items): headsCame(items, result)
+        }
+    }
+
+    // MARK: calls of a flush
+
+    private mutating func send(_ now: Instant) -> [Action] {
+        var actions: [Action] = []
+        let writes = writer.take(now: now.micros)
+        if !writes.isEmpty {
+            var save = IndexSave()
+            save.changes = writes.map(\.change.change)
+            actions.append(ask(.indexSave(save), .saving(writes)))
+        }
+        if !puts.isEmpty {
+            var request = UsersPut()
+            request.users = puts.map(\.put)
+            actions.append(ask(.usersPut(request), .putting(puts)))
+            puts = []
+        }
+        if !appsPuts.isEmpty {
+            var request = AppsPut()
+            request.apps = appsPuts.map(\.app)
+            actions.append(ask(.appsPut(request), .appsPutting(appsPuts)))
+            appsPuts = []
+        }
+        actions += sendReads()
+        if !events.events.isEmpty {
+            actions.append(.tell(.any(.pushProxy), .pushEvents(events)))
+            events = PushEvents()
+        }
+        if writer.needsTick, !tickArmed {
+            tickArmed = true
+            actions.append(.timer(Self.writeTimer, afterMS: config.writeTickMS))
+        }
+        return actions
+    }
+
+    private mutating func sendReads() -> [Action] {
+        var actions: [Action] = []
+        if !loads.isEmpty {
+            var request = UserLoad()
+            request.users = loads.map(\.user)
+            actions.append(ask(.userLoad(request), .loading(loads)))
+            loads = []
+        }
+        if !appsGets.isEmpty {
+            var request = AppsGet()
+            request.appIds = appsGets.map(\.app)
+            actions.append(ask(.appsGet(request), .appsGetting(appsGets)))
+            appsGets = []
+        }
+        if !indexLoads.isEmpty {
+            var request = IndexLoad()
+            request.queries = indexLoads.map(\.query)
+            actions.append(ask(.indexLoad(request), .indexLoading(indexLoads)))
+            indexLoads = []
+        }
+        for batch in heads { actions.append(ask(.readHeads(batch.request), .heads(batch.syncs), at: .msgReader)) }
+        heads = []
+        return actions
+    }
+
+    private mutating func ask(_ payload: Payload, _ flight: Flight, at role: RoleName = .userStore) -> Action {
+        let token = nextToken
+        nextToken += 1
+        flights[token] = flight
+        return .call(token, .any(role), payload, timeoutMS: config.storeTimeoutMS)
+    }
+
+    private func announce() -> [Action] {
+        var announce = ServiceAnnounce()
+        announce.svids = [WellKnownService.user]
+        announce.instanceID = "user/\(instance)"
+        return [
+            .tell(.all(.route), .serviceAnnounce(announce)),
+            .timer(Self.announceTimer, afterMS: config.announceMS),
+        ]
+    }
+
+    mutating func newJob() -> UInt64 {
+        defer { nextJob += 1 }
+        return nextJob
+    }
+}

@@ -1,0 +1,215 @@
+import NIOCore
+import RPC
+import Wire
+
+/// Deliveries whose targets are not all settled.
+struct DeliveryDesk: Sendable {
+    struct Pending: Sendable {
+        var results: [DeliveryResult]
+        var open: Int
+        let forgetMicros: UInt64
+    }
+
+    /// By call.
+    var pending: [UInt64: Pending] = [:]
+    /// Calls in the order they came, with when to forget them.
+    var order: [(call: UInt64, forgetMicros: UInt64)] = []
+    /// Sessions with frames to write at the flush.
+    var touched: [ConnectionID] = []
+    /// Pushes so far; for test faults.
+    var pushes: UInt64 = 0
+}
+
+extension LoginMachine {
+    mutating func deliver(_ call: CallID, _ request: DeliverRequest, _ deadline: UInt64) {
+        var results: [DeliveryResult] = []
+        results.reserveCapacity(request.deliveries.count)
+        var open = 0
+        for (index, delivery) in request.deliveries.enumerated() {
+            if !delivery.traceID.isEmpty { emit(.trace(delivery.traceID, hop: "deliver")) }
+            var result = DeliveryResult()
+            // Encoded once, whatever the number of targets.
+            let body = delivery.targets.isEmpty ? ByteBuffer() : delivery.message.buffer
+            for (place, target) in delivery.targets.enumerated() {
+                let waiter = Waiter(call: call.value, item: Int32(index), target: Int32(place), sender: false)
+                let hand = push(target, delivery.message, body, waiter)
+                result.targets.append(hand ?? .notHere)
+                if hand == nil { open += 1 }
+            }
+            for (place, sender) in delivery.senders.enumerated() {
+                let waiter = Waiter(call: call.value, item: Int32(index), target: Int32(place), sender: true)
+                let hand = notice(sender, delivery, waiter)
+                result.senders.append(hand ?? .notHere)
+                if hand == nil { open += 1 }
+            }
+            results.append(result)
+        }
+        let forget = deadline + config.deliveryGraceMS * 1000
+        let pending = DeliveryDesk.Pending(results: results, open: open, forgetMicros: forget)
+        guard open > 0 else { return answer(call.value, pending) }
+        deliveries.pending[call.value] = pending
+        deliveries.order.append((call.value, forget))
+    }
+
+    /// The hand when it is settled at once; nil when the waiter waits.
+    private mutating func push(
+        _ target: SessionRef, _ message: PushedMessage, _ body: ByteBuffer, _ waiter: Waiter
+    ) -> Hand? {
+        guard let id = find(target) else { return .notHere }
+        if connections[id]?.session?.window.join(message.conversation, message.seq, notice: false, waiter) == true {
+            return nil
+        }
+        guard connections[id]?.takesPush(config) == true else { return .full }
+        deliveries.touched.append(id)
+        guard let faults = config.testFault else {
+            connections[id]?.session?.window.push(message, body: body, waiter)
+            return nil
+        }
+        deliveries.pushes += 1
+        switch faults(deliveries.pushes, message) {
+        case .none: connections[id]?.session?.window.push(message, body: body, waiter)
+        case .skipFirstWrite: connections[id]?.session?.window.push(message, body: body, waiter, skipped: true)
+        case .drop: return .delivered
+        case .sendInstead(let other): connections[id]?.session?.window.push(other, body: other.buffer, waiter)
+        case .swapWithNext: connections[id]?.session?.window.swapWithNext(message, body: body, waiter)
+        case .alsoSend(let other):
+            connections[id]?.session?.window.push(message, body: body, waiter)
+            connections[id]?.session?.window.push(other, body: other.buffer, nil)
+        }
+        return nil
+    }
+
+    private mutating func notice(_ sender: SessionRef, _ delivery: Delivery, _ waiter: Waiter) -> Hand? {
+        guard let id = find(sender) else { return .notHere }
+        let message = delivery.message
+        if connections[id]?.session?.window.join(message.conversation, message.seq, notice: true, waiter) == true {
+            return nil
+        }
+        guard connections[id]?.takesPush(config) == true else { return .full }
+        var stored = SeqNotice.Stored()
+        stored.conversation = message.conversation
+        stored.clientMsgID = delivery.clientMsgID
+        stored.seq = message.seq
+        stored.n = message.n
+        stored.timeMs = message.timeMs
+        connections[id]?.session?.window.notice(stored, waiter)
+        deliveries.touched.append(id)
+        return nil
+    }
+
+    /// The session, if it is here. If somebody was told that it is, Online may have kept a registration too long: look.
+    mutating func find(_ ref: SessionRef) -> ConnectionID? {
+        if let id = sessions[ref.sessionID] { return id }
+        if ref.sessionID.hasPrefix(loginID), !presence.registering.contains(ref.sessionID) {
+            presence.stray(ref.appID, ref.userID, now: now.micros, config: config)
+        }
+        return nil
+    }
+
+    mutating func settle(_ waiter: Waiter, _ hand: Hand) {
+        guard deliveries.pending[waiter.call] != nil else { return }
+        let item = Int(waiter.item)
+        let target = Int(waiter.target)
+        if waiter.sender {
+            deliveries.pending[waiter.call]?.results[item].senders[target] = hand
+        } else {
+            deliveries.pending[waiter.call]?.results[item].targets[target] = hand
+        }
+        deliveries.pending[waiter.call]?.open -= 1
+        if deliveries.pending[waiter.call]?.open == 0, let done = deliveries.pending.removeValue(forKey: waiter.call) {
+            answer(waiter.call, done)
+        }
+    }
+
+    private mutating func answer(_ call: UInt64, _ pending: DeliveryDesk.Pending) {
+        var response = DeliverResponse()
+        response.results = pending.results
+        emit(.reply(CallID(call), .deliverResponse(response)))
+    }
+
+    /// Answers calls whose callers have stopped listening, so that nothing waits for ever.
+    mutating func forgetDeliveries() {
+        var passed = 0
+        for (call, forget) in deliveries.order {
+            let pending = deliveries.pending[call]
+            guard pending == nil || forget <= now.micros else { break }
+            passed += 1
+            guard let pending else { continue }
+            deliveries.pending[call] = nil
+            answer(call, pending)
+        }
+        if passed > 0 { deliveries.order.removeFirst(passed) }
+    }
+
+    // MARK: - Windows
+
+    mutating func flushWindows() {
+        guard !deliveries.touched.isEmpty else { return }
+        let touched = deliveries.touched
+        deliveries.touched = []
+        for id in touched {
+            guard connections[id]?.session?.window.hasUnwritten == true else { continue }
+            for frame in connections[id]?.session?.window.write(now: now.micros) ?? [] { write(id, frame) }
+            if connections[id]?.session?.window.exhausted == true {
+                refuse(id, Failure(.goingAway, "the session has used up its push ids"))
+                continue
+            }
+            schedulePush(id)
+        }
+    }
+
+    mutating func acknowledged(_ id: ConnectionID, _ pushID: UInt32) {
+        var settled: [Waiter] = []
+        let ack = connections[id]?.session?.window.acknowledge(pushID, now: now.micros) { settled.append($0) }
+        switch ack {
+        case .impossible: return refuse(id, Failure(.unexpectedFrame, "PUSH_ACK \(pushID) was never sent"))
+        case .old, nil: return
+        case .settled: break
+        }
+        for waiter in settled { settle(waiter, .delivered) }
+        payOwedSync(id)
+    }
+
+    /// SYNC_NEEDED, once there is room again for what the client would miss next.
+    private mutating func payOwedSync(_ id: ConnectionID) {
+        guard connections[id]?.session?.owesSync == true, connections[id]?.takesPush(config) == true else { return }
+        connections[id]?.session?.owesSync = false
+        syncNeeded(id, "window_full")
+    }
+
+    mutating func syncNeeded(_ id: ConnectionID, _ reason: String) {
+        var body = SyncNeeded()
+        body.reason = reason
+        write(id, .syncNeeded(body.buffer))
+    }
+
+    /// At most one entry per connection is in the wheel.
+    private mutating func schedulePush(_ id: ConnectionID) {
+        guard connections[id]?.pushEntry == false, let due = connections[id]?.pushDueMicros(config) else { return }
+        connections[id]?.pushEntry = true
+        wheel.add(.init(connection: id, kind: .push), atMicros: due)
+    }
+
+    mutating func pushDue(_ id: ConnectionID) {
+        connections[id]?.pushEntry = false
+        guard let connection = connections[id], let session = connection.session else { return }
+        if connection.stuckMicros > 0, connection.stuckMicros + config.slowConsumerMS * 1000 <= now.micros {
+            return refuse(id, Failure(.slowConsumer, "nothing was read for \(config.slowConsumerMS) ms"))
+        }
+        if let due = session.window.ackDueMicros(config), due <= now.micros {
+            return refuse(id, Failure(.pushAckTimeout, "no PUSH_ACK for \(config.pushAckTimeoutMS) ms"))
+        }
+        if connection.stuckMicros == 0, let due = session.window.repeatDueMicros(config), due <= now.micros {
+            let frames = connections[id]?.session?.window.again(now: now.micros, config: config) ?? []
+            for frame in frames { write(id, frame) }
+        }
+        schedulePush(id)
+    }
+
+    mutating func writable(_ id: ConnectionID, _ writable: Bool) {
+        guard connections[id]?.finished == false else { return }
+        connections[id]?.stuckMicros = writable ? 0 : max(1, now.micros)
+        adjustReading(id)
+        if writable { payOwedSync(id) } else { schedulePush(id) }
+    }
+}

@@ -1,0 +1,256 @@
+import Foundation
+import Identity
+import NIOCore
+import RPC
+import Wire
+
+/// Whom an answer of a service is for.
+struct RequestTicket: Sendable {
+    let connection: ConnectionID
+    let requestID: UInt32
+    let bytes: Int
+    /// Of an ordered request: its key and turn.
+    let key: String?
+    let turn: UInt16
+}
+
+/// Requests of all sessions on their way to Route, gathered until the flush: one hand-over per service, so that a slow
+/// service holds nobody up but its own callers.
+struct RequestDesk: Sendable {
+    struct Batch: Sendable {
+        let svid: UInt32
+        var calls = ServiceCalls()
+        var tickets: [RequestTicket] = []
+        var bytes = 0
+    }
+
+    private(set) var batches: [Batch] = []
+    /// Keys with something to send, in the order they were found ready.
+    var ready: [(id: ConnectionID, key: String)] = []
+
+    mutating func add(_ call: ServiceCall, _ ticket: RequestTicket) {
+        let index = batches.firstIndex { $0.svid == call.svid } ?? batches.endIndex
+        if index == batches.endIndex { batches.append(Batch(svid: call.svid)) }
+        batches[index].calls.calls.append(call)
+        batches[index].tickets.append(ticket)
+        batches[index].bytes += ticket.bytes
+    }
+
+    /// The service's batch, if so many calls more would make it too big: it is handed over first. A key's calls are
+    /// never spread over two batches, because those could overtake each other.
+    mutating func takeFull(_ svid: UInt32, adding calls: Int, bytes: Int, config: LoginConfig) -> Batch? {
+        guard let index = batches.firstIndex(where: { $0.svid == svid }),
+            batches[index].tickets.count + calls > config.maxCallsPerBatch
+                || batches[index].bytes + bytes > config.maxBytesPerBatch
+        else { return nil }
+        return batches.remove(at: index)
+    }
+
+    mutating func takeBatches() -> [Batch] {
+        defer { batches = [] }
+        return batches
+    }
+
+    mutating func takeReady() -> [(id: ConnectionID, key: String)] {
+        defer { ready = [] }
+        return ready
+    }
+}
+
+extension LoginMachine {
+    mutating func unordered(_ id: ConnectionID, _ header: Frame.RequestHeader, _ body: ByteBuffer) {
+        guard drainUntilMicros == nil else {
+            return fail(id, header.requestID, Failure(.goingAway, "this server is going away"))
+        }
+        guard let inFlight = connections[id]?.session?.inFlight, inFlight < config.maxInFlight else {
+            let failure = Failure(.tooManyInFlight, "more than \(config.maxInFlight) requests in flight")
+            return fail(id, header.requestID, failure)
+        }
+        let held = held(header, 0, body)
+        hold(id, bytes: held.body.count)
+        send(id, [held], key: nil)
+    }
+
+    mutating func ordered(
+        _ id: ConnectionID, _ header: Frame.RequestHeader, _ key: String, _ turn: UInt16, _ body: ByteBuffer
+    ) {
+        guard drainUntilMicros == nil else {
+            return fail(id, header.requestID, Failure(.goingAway, "this server is going away"))
+        }
+        let held = held(header, turn, body)
+        guard let arrival = connections[id]?.session?.keys.arrive(held, key: key, now: now.micros, config: config)
+        else { return }
+        switch arrival {
+        case .held(let ready):
+            hold(id, bytes: held.body.count)
+            if ready { requests.ready.append((id, key)) }
+        case .resendInOrder: fail(id, header.requestID, Self.resendInOrder)
+        case .tooMany:
+            let failure = Failure(.tooManyInFlight, "more than \(config.maxPendingPerKey) requests wait for \(key)")
+            fail(id, header.requestID, failure)
+        case .tooManyKeys:
+            refuse(id, Failure(.limitExceeded, "more than \(config.maxKeys) ordered keys in one session"))
+        }
+    }
+
+    static let resendInOrder = Failure(.resendInOrder, "a request before this one failed; send both again, in order")
+
+    private mutating func held(_ header: Frame.RequestHeader, _ turn: UInt16, _ body: ByteBuffer) -> OrderedKeys.Held {
+        var trace = ""
+        if UInt32(header.svid) == WellKnownService.im, header.method == 1 { trace = TraceScan.traceID(body) }
+        if !trace.isEmpty { emit(.trace(trace, hop: "request")) }
+        return OrderedKeys.Held(
+            svid: UInt32(header.svid), method: UInt32(header.method), requestID: header.requestID, turn: turn,
+            body: Data(body.readableBytesView), traceID: trace)
+    }
+
+    private mutating func hold(_ id: ConnectionID, bytes: Int) {
+        connections[id]?.session?.heldBytes += bytes
+        adjustReading(id)
+    }
+
+    private mutating func fail(_ id: ConnectionID, _ requestID: UInt32, _ failure: Failure) {
+        write(id, .failure(requestID: requestID, failure.buffer))
+    }
+
+    /// Adds requests of one session to the batch of their one service.
+    private mutating func send(_ id: ConnectionID, _ batch: [OrderedKeys.Held], key: String?) {
+        guard let svid = batch.first?.svid, let caller = connections[id]?.session?.caller else { return }
+        connections[id]?.session?.inFlight += batch.count
+        let bytes = batch.reduce(0) { $0 + $1.body.count }
+        if let full = requests.takeFull(svid, adding: batch.count, bytes: bytes, config: config) { handOver(full) }
+        var call = ServiceCall()
+        call.caller = caller
+        call.svid = svid
+        if let key { call.orderKey = key }
+        for held in batch {
+            call.method = held.method
+            call.body = held.body
+            call.traceID = held.traceID
+            let ticket = RequestTicket(
+                connection: id, requestID: held.requestID, bytes: held.body.count, key: key, turn: held.turn)
+            requests.add(call, ticket)
+        }
+    }
+
+    private mutating func handOver(_ batch: RequestDesk.Batch) {
+        call(.requests(batch.tickets), .route, .serviceCalls(batch.calls))
+    }
+
+    mutating func flushRequests() {
+        for (id, key) in requests.takeReady() {
+            guard let inFlight = connections[id]?.session?.inFlight else { continue }
+            let room = config.maxInFlight - inFlight
+            guard room > 0 else {
+                connections[id]?.session?.stalled.append(key)
+                continue
+            }
+            send(id, connections[id]?.session?.keys.takeBatch(key, most: room) ?? [], key: key)
+        }
+        for batch in requests.takeBatches() { handOver(batch) }
+    }
+
+    // MARK: - Answers
+
+    mutating func answered(_ tickets: [RequestTicket], _ result: CallResult) {
+        var replies: [ServiceReply] = []
+        var failure: Failure?
+        var sure = false
+        switch result {
+        case .answered(.serviceReplies(let answer)): replies = answer.replies
+        case .answered: break
+        case .refused(let why):
+            failure = why
+            sure = true
+        case .unknown(let why): failure = Failure(.outcomeUnknown, why.message)
+        }
+        let missing = failure ?? Failure(.outcomeUnknown, "the service did not answer")
+        /// Keys of the batch whose items have all been seen, and where each broke.
+        var ended: [(id: ConnectionID, key: String, broken: UInt16?)] = []
+        for (index, ticket) in tickets.enumerated() {
+            var reply = index < replies.count ? replies[index] : ServiceReply()
+            if index >= replies.count { reply.failure = missing }
+            if let key = ticket.key {
+                if ended.last?.id != ticket.connection || ended.last?.key != key {
+                    ended.append((ticket.connection, key, nil))
+                } else if sure, ended[ended.count - 1].broken != nil {
+                    reply.failure = Self.resendInOrder
+                }
+                let breaks = reply.broken || reply.hasFailure && reply.failure.retryable
+                if breaks, ended[ended.count - 1].broken == nil { ended[ended.count - 1].broken = ticket.turn }
+            }
+            answer(ticket, reply)
+        }
+        for (id, key, broken) in ended { settleKey(id, key, broken) }
+        var last: ConnectionID?
+        for ticket in tickets where ticket.connection != last {
+            last = ticket.connection
+            resume(ticket.connection)
+        }
+    }
+
+    private mutating func answer(_ ticket: RequestTicket, _ reply: ServiceReply) {
+        guard connections[ticket.connection]?.session != nil else { return }
+        connections[ticket.connection]?.session?.inFlight -= 1
+        connections[ticket.connection]?.session?.heldBytes -= ticket.bytes
+        if reply.hasFailure {
+            fail(ticket.connection, ticket.requestID, reply.failure)
+        } else {
+            write(ticket.connection, .response(requestID: ticket.requestID, ByteBuffer(bytes: reply.body)))
+        }
+    }
+
+    private mutating func settleKey(_ id: ConnectionID, _ key: String, _ broken: UInt16?) {
+        guard let end = connections[id]?.session?.keys.settle(key, broken: broken, now: now.micros) else { return }
+        for held in end.late {
+            connections[id]?.session?.heldBytes -= held.body.count
+            fail(id, held.requestID, Self.resendInOrder)
+        }
+        if end.ready { requests.ready.append((id, key)) }
+    }
+
+    /// There is room in flight again, and perhaps bytes to read.
+    private mutating func resume(_ id: ConnectionID) {
+        guard let stalled = connections[id]?.session?.stalled else { return }
+        if !stalled.isEmpty {
+            for key in stalled { requests.ready.append((id, key)) }
+            connections[id]?.session?.stalled = []
+        }
+        adjustReading(id)
+        if drainUntilMicros != nil { drainSession(id) }
+    }
+}
+
+/// Finds the trace id (field 3) of a SendRequest without decoding the rest; "" when there is none.
+enum TraceScan {
+    static func traceID(_ body: ByteBuffer) -> String {
+        var rest = body
+        while let tag = varint(&rest) {
+            guard let length = field(tag, &rest) else { return "" }
+            guard let bytes = rest.readSlice(length: length) else { return "" }
+            if tag == 3 << 3 | 2 { return String(buffer: bytes) }
+        }
+        return ""
+    }
+
+    /// Bytes of the field's value; nil when it is not a field.
+    private static func field(_ tag: UInt64, _ rest: inout ByteBuffer) -> Int? {
+        switch tag & 7 {
+        case 0: varint(&rest) == nil ? nil : 0
+        case 1: 8
+        case 2: varint(&rest).flatMap { $0 <= UInt64(FrameLimits.afterLoginBytes) ? Int($0) : nil }
+        case 5: 4
+        default: nil
+        }
+    }
+
+    private static func varint(_ rest: inout ByteBuffer) -> UInt64? {
+        var value: UInt64 = 0
+        for shift in stride(from: UInt64(0), to: 64, by: 7) {
+            guard let byte: UInt8 = rest.readInteger() else { return nil }
+            value |= UInt64(byte & 0x7f) << shift
+            if byte & 0x80 == 0 { return value }
+        }
+        return nil
+    }
+}

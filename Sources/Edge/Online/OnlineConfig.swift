@@ -1,0 +1,27 @@
+/// Times and limits of an Online.
+public struct OnlineConfig: Sendable, Equatable {
+    /// How often svid 5 is announced at the Routes, and how often watched users are looked at.
+    public var tickMS: UInt32 = 1000
+    /// Longest wait for the presence store. Callers wait 5 s and shall learn the reason.
+    public var storeTimeoutMS: UInt32 = 4000
+    /// Longest wait for a Login to confirm kicks; a revoked session is closed within 2 s, with room for one repetition.
+    public var kickTimeoutMS: UInt32 = 800
+    /// Kicks are repeated after this long ...
+    public var kickRetryMS: UInt32 = 300
+    /// ... until then: a Login that was not reachable for longer has lost its lease (6 s) and with it its sessions.
+    public var kickForMS: UInt32 = 10_000
+    /// Kicks that wait or are under way; what comes on top is dropped with a warning.
+    public var maxKicks = 65_536
+    /// Users that are looked up again after a revocation, at once.
+    public var maxRevocations = 65_536
+    /// Items of calls not answered yet; more are refused with `overloaded`.
+    public var maxItems = 65_536
+    /// Users in one look-up or subscription.
+    public var maxUsersPerCall = 500
+    /// (session, watched user) pairs of one Online.
+    public var maxWatched = 1_000_000
+    /// Watched users looked up per tick; all are seen in at most `maxWatched / polledPerTick` ticks.
+    public var polledPerTick = 2000
+
+    public init() {}
+}

@@ -1,0 +1,130 @@
+import ArgumentParser
+import Foundation
+import Logging
+import NIOPosix
+import NIOTransport
+import RPC
+import Runtime
+
+/// `martlet serve NAME`: one service of a topology; what the supervisor starts and what the thin executables run.
+public struct ServeCommand: AsyncParsableCommand {
+    public static let configuration = CommandConfiguration(
+        commandName: "serve", abstract: "Run one service of a topology (started by `martlet up --processes`).",
+        shouldDisplay: false)
+
+    @Argument(help: "The service's name in the topology, for example im-1.")
+    public var name: String
+    @Option(help: "The topology file.")
+    public var topology: String
+
+    public init() {}
+
+    public func run() async throws {
+        LogSetup.bootstrap(level: .notice)
+        do {
+            let topology = try Topology.read(topology)
+            guard let service = topology.service(named: name) else {
+                throw StartError("the topology has no service \(name)", cure: "Use one of its names")
+            }
+            ParentWatch.start()
+            try await ServiceProcess(topology: topology, service: service).run()
+        } catch let error as StartError {
+            FileHandle.standardError.write(Data("martlet: \(error)\n".utf8))
+            throw ExitCode(1)
+        }
+    }
+}
+
+/// One service as a process of its own: its roles on one lane, its node among the others.
+struct ServiceProcess: Sendable {
+    let topology: Topology
+    let service: Topology.Service
+
+    func run() async throws {
+        let access = try DemoAccess.load(folder: topology.data)
+        let fault = try topology.fault.map(InjectedFaults.init(named:)) ?? InjectedFaults()
+        let wiring = Wiring(logger: Logger(label: service.name), faults: fault)
+        let group = MultiThreadedEventLoopGroup(numberOfThreads: 1)
+        let lane = Lane(name: service.name, loop: group.next())
+        let node = try Node(
+            directory: wiring.directory, hosted: { wiring.hostedRoles }, secret: access.clusterSecret, group: group,
+            logger: wiring.logger)
+        let stores = try host(on: wiring, lane: lane)
+        do {
+            try await node.listen(host: "127.0.0.1", port: service.port)
+        } catch {
+            throw StartError("port \(service.port) cannot be listened on (\(error))", cure: "Start the suite again")
+        }
+        node.connect(to: topology.peers(of: service).map { PeerAddress(host: "127.0.0.1", port: $0) })
+        try await serve(wiring: wiring, access: access, group: group, lane: lane)
+        await node.stop()
+        stores?.stop()
+        try await group.shutdownGracefully()
+    }
+
+    /// Puts the service's role on the lane; the store's roles have lanes of their own.
+    private func host(on wiring: Wiring, lane: Lane) throws -> EmbeddedStores? {
+        let name = service.name
+        switch service.role {
+        case Topology.store:
+            let stores = try EmbeddedStores(folder: topology.data, pushLog: .folder)
+            stores.host(on: wiring, storage: Lane.thread(name: "storage"))
+            return stores
+        case "msgproxy": wiring.msgProxy(name, on: lane)
+        case "pushproxy": wiring.pushProxy(name, on: lane)
+        case "msgreader": wiring.msgReader(name, on: lane)
+        case "user": wiring.user(name, on: lane)
+        case "online": wiring.online(name, on: lane)
+        case "route": wiring.route(name, on: lane)
+        case "msgwriter": wiring.msgWriter(name, on: lane)
+        case "pushworker": wiring.pushWorker(name, on: lane)
+        case "pushserver": wiring.pushServer(name, on: lane)
+        case "im": wiring.im(name, on: lane)
+        case "login", "api": break
+        default:
+            throw StartError("there is no service \(service.role)", cure: "Correct the topology file")
+        }
+        return nil
+    }
+
+    /// Login and API listen for clients; the others only wait for the end.
+    private func serve(
+        wiring: Wiring, access: DemoAccess, group: MultiThreadedEventLoopGroup, lane: Lane
+    ) async throws {
+        let listeners = Listeners(settings: topology.settings, access: access, logger: wiring.logger)
+        switch service.role {
+        case "login":
+            let gateway = try await listeners.startGateway(
+                wiring: wiring, group: group, lanes: [lane], name: service.name)
+            wiring.announce(.login, gateway.instances)
+            await StopSignal.wait()
+            try await gateway.shutdown()
+        case "api":
+            try await DemoApp(access: access).provide(
+                through: RoleCaller(directory: wiring.directory, lane: lane))
+            let port = topology.webSocketPort
+            try await listeners.serveHTTP(
+                expecting: ["route", "user", "online"], webSocketPort: port, wiring: wiring, lane: lane
+            ) { _ in
+                _ = FileManager.default.createFile(atPath: topology.apiReadyPath, contents: Data())
+                await StopSignal.wait()
+            }
+        default: await StopSignal.wait()
+        }
+    }
+}
+
+/// Ends this process when its supervisor is gone: the supervisor holds the other end of standard input.
+enum ParentWatch {
+    static func start() {
+        let thread = Thread {
+            var byte: UInt8 = 0
+            while read(STDIN_FILENO, &byte, 1) > 0 {}
+            kill(getpid(), SIGTERM)
+            // A service that cannot drain without its neighbours must not stay for ever.
+            sleep(8)
+            exit(0)
+        }
+        thread.start()
+    }
+}

@@ -1,0 +1,129 @@
+import Foundation
+import Runtime
+import Synchronization
+
+/// Runs the services of a topology as child processes: starts them, restarts the dead with backoff, prefixes every line
+/// they print with their name, and keeps a file of their pids up to date.
+///
+/// Isolation: everything mutable behind one mutex; exit handlers and pipe readers come on their own queues.
+public final class Supervisor: Sendable {
+    private struct State {
+        var children: [String: Child] = [:]
+        var stopping = false
+    }
+
+    private struct Child {
+        var process: Process
+        var startedAt: ContinuousClock.Instant
+        var quickDeaths = 0
+    }
+
+    private let executable: String
+    private let topologyPath: String
+    private let pidsPath: String
+    private let state = Mutex(State())
+    /// A child that lived this long starts again at once.
+    private static let steadyFor: Duration = .seconds(5)
+    /// Longest wait before a restart, in milliseconds.
+    private static let longestWaitMS = 2000
+
+    public init(executable: String, topologyPath: String, pidsPath: String) {
+        self.executable = executable
+        self.topologyPath = topologyPath
+        self.pidsPath = pidsPath
+    }
+
+    /// Starts every service of the topology in its order.
+    public func start(_ topology: Topology) throws {
+        for service in topology.services { try launch(service, quickDeaths: 0) }
+    }
+
+    /// Ends all children, politely first.
+    public func stop() {
+        let running = state.withLock { state -> [Process] in
+            state.stopping = true
+            return state.children.values.map(\.process).filter(\.isRunning)
+        }
+        for process in running { process.terminate() }
+        let deadline = ContinuousClock.now + .seconds(10)
+        while running.contains(where: \.isRunning), ContinuousClock.now < deadline { usleep(20_000) }
+        for process in running where process.isRunning { kill(process.processIdentifier, SIGKILL) }
+    }
+
+    private func launch(_ service: Topology.Service, quickDeaths: Int) throws {
+        let process = Process()
+        process.executableURL = URL(fileURLWithPath: executable)
+        process.arguments = ["serve", service.name, "--topology", topologyPath]
+        let pipe = Pipe()
+        process.standardOutput = pipe
+        process.standardError = pipe
+        // The child ends when this pipe does: no service outlives its supervisor, however that dies.
+        process.standardInput = Pipe()
+        relay(pipe.fileHandleForReading, name: service.name)
+        process.terminationHandler = { [self] ended in childEnded(service, ended) }
+        do {
+            try process.run()
+        } catch {
+            throw StartError("cannot start \(service.name) from \(executable)", cure: "Build it again: swift build")
+        }
+        state.withLock { state in
+            state.children[service.name] = Child(process: process, startedAt: .now, quickDeaths: quickDeaths)
+        }
+        writePids()
+    }
+
+    private func childEnded(_ service: Topology.Service, _ ended: Process) {
+        let wait = state.withLock { state -> Int? in
+            guard !state.stopping, let child = state.children[service.name] else { return nil }
+            let steady = ContinuousClock.now - child.startedAt > Self.steadyFor
+            state.children[service.name]?.quickDeaths = steady ? 0 : child.quickDeaths + 1
+            return steady ? 0 : min(Self.longestWaitMS, 50 << min(child.quickDeaths, 6))
+        }
+        guard let wait else { return }
+        let deaths = state.withLock { $0.children[service.name]?.quickDeaths ?? 0 }
+        say(service.name, "ended with status \(ended.terminationStatus); starting it again in \(wait) ms")
+        DispatchQueue.global().asyncAfter(deadline: .now() + .milliseconds(wait)) { [self] in
+            if state.withLock({ $0.stopping }) { return }
+            do { try launch(service, quickDeaths: deaths) } catch { say(service.name, "\(error)") }
+        }
+    }
+
+    /// Passes a child's lines on from a thread of its own, until the child has closed its end.
+    private func relay(_ handle: FileHandle, name: String) {
+        let thread = Thread { [self] in
+            var rest = Data()
+            var bytes = [UInt8](repeating: 0, count: 64 << 10)
+            while true {
+                let count = read(handle.fileDescriptor, &bytes, bytes.count)
+                if count < 0 && errno == EINTR { continue }
+                guard count > 0 else { break }
+                rest.append(contentsOf: bytes[..<count])
+                var lines = rest.split(separator: 0x0a, omittingEmptySubsequences: false)
+                rest = Data(lines.removeLast())
+                for line in lines { say(name, String(decoding: line, as: UTF8.self)) }
+            }
+            try? handle.close()
+        }
+        thread.name = "relay-\(name)"
+        thread.start()
+    }
+
+    private func say(_ name: String, _ line: String) {
+        let padded = name.padding(toLength: max(12, name.count), withPad: " ", startingAt: 0)
+        FileHandle.standardError.write(Data("\(padded) | \(line)\n".utf8))
+    }
+
+    /// {"pids": {service role: [pid, ...]}}: for `martlet check --kill`, which may only end what is listed here.
+    private func writePids() {
+        let pids = state.withLock { state -> [String: [Int32]] in
+            var pids: [String: [Int32]] = [:]
+            for (name, child) in state.children.sorted(by: { $0.key < $1.key }) {
+                let role = String(name[..<(name.lastIndex(of: "-") ?? name.endIndex)])
+                pids[role, default: []].append(child.process.processIdentifier)
+            }
+            return pids
+        }
+        guard let data = try? JSONEncoder().encode(pids) else { return }
+        try? data.write(to: URL(fileURLWithPath: pidsPath), options: .atomic)
+    }
+}

@@ -1,0 +1,102 @@
+import Foundation
+import RPC
+import Runtime
+
+/// Which service runs where, when the services are separate processes: a file that the supervisor writes and every
+/// process reads.
+public struct Topology: Codable, Equatable, Sendable {
+    public struct Service: Codable, Equatable, Sendable {
+        /// Unique name, for example `msgwriter-2`.
+        public var name: String
+        public var role: String
+        /// Port of the internal RPC on 127.0.0.1.
+        public var port: Int
+    }
+
+    public var services: [Service]
+    public var data: String
+    public var host: String
+    public var tcpPort: Int
+    public var webSocketPort: Int
+    public var httpPort: Int
+    public var tlsCertificate: String?
+    public var tlsKey: String?
+    /// For tests of the checker only.
+    public var fault: String?
+
+    init(services: [Service], settings: SuiteSettings) {
+        self.services = services
+        data = settings.data
+        host = settings.host
+        tcpPort = settings.tcpPort
+        webSocketPort = settings.webSocketPort
+        httpPort = settings.httpPort
+        tlsCertificate = settings.tls?.certificate
+        tlsKey = settings.tls?.key
+        fault = settings.faultName
+    }
+
+    /// What the listening services need to know.
+    var settings: SuiteSettings {
+        SuiteSettings(
+            data: data, host: host, httpPort: httpPort, webSocketPort: webSocketPort, tcpPort: tcpPort,
+            rpcPort: 0, tls: tlsCertificate.flatMap { certificate in tlsKey.map { (certificate, $0) } }, loops: 1,
+            faultName: fault,
+            fault: (try? fault.map(InjectedFaults.init(named:))) ?? InjectedFaults())
+    }
+
+    /// Made by API when it serves: the supervisor waits for it.
+    var apiReadyPath: String { data + "/api-ready" }
+
+    /// The role name of the process that owns the data folder.
+    public static let store = "store"
+
+    /// Every service of the suite and how many processes of it `martlet up --processes` starts, dependencies first.
+    public static let plan: [(role: String, count: Int)] = [
+        (store, 1), ("msgproxy", 1), ("pushproxy", 1), ("msgreader", 1), ("user", 1), ("online", 1), ("route", 1),
+        ("msgwriter", 2), ("pushworker", 1), ("pushserver", 1), ("im", 1), ("api", 1), ("login", 1),
+    ]
+
+    /// Whom a role calls. Answers and down-calls use the same connections, so an arrow is needed in one direction only.
+    public static let needs: [String: [String]] = [
+        store: [],
+        "msgproxy": [store],
+        "pushproxy": [store, "online", "route"],
+        "msgreader": [store, "user", "route"],
+        "user": [store, "msgreader", "pushproxy", "route"],
+        "online": [store, "pushproxy", "route"],
+        "route": [],
+        "msgwriter": [store, "pushproxy", "user"],
+        "pushworker": ["route", "online"],
+        "pushserver": [store, "online", "pushworker"],
+        "im": ["route", "user", "msgproxy", "msgreader", "pushproxy"],
+        "api": ["route", "user", "online"],
+        "login": ["route", "online", "user"],
+    ]
+
+    public func service(named name: String) -> Service? { services.first { $0.name == name } }
+
+    /// The ports that a service connects to.
+    public func peers(of service: Service) -> [Int] {
+        let wanted = Self.needs[service.role] ?? []
+        return services.filter { wanted.contains($0.role) && $0.name != service.name }.map(\.port)
+    }
+
+    public static func read(_ path: String) throws -> Topology {
+        guard let data = FileManager.default.contents(atPath: path),
+            let topology = try? JSONDecoder().decode(Topology.self, from: data)
+        else {
+            throw StartError("\(path) is not a topology file", cure: "Start the services with `martlet up --processes`")
+        }
+        return topology
+    }
+
+    public func write(_ path: String) throws {
+        let data = try JSONEncoder().encode(self)
+        do {
+            try data.write(to: URL(fileURLWithPath: path), options: .atomic)
+        } catch {
+            throw StartError("cannot write \(path)", cure: "Make the data folder writable and free some space")
+        }
+    }
+}

@@ -1,0 +1,35 @@
+import EmbeddedStore
+import Ports
+import RPC
+import Runtime
+
+/// The embedded stores of a data folder and the lanes that they live on.
+struct EmbeddedStores {
+    private let backends: EmbeddedBackends
+    private let lanes = (log: Lane.thread(name: "log"), users: Lane.thread(name: "relational"))
+
+    init(folder: String, pushLog: EmbeddedBackends.PushLog) throws {
+        do {
+            backends = try EmbeddedBackends.open(
+                folder: folder, pushLog: pushLog, wallMS: { SystemClock.now().wallMS })
+        } catch {
+            throw StartError(error.message, cure: "The data folder was left as it is")
+        }
+    }
+
+    /// The log and the relational store wait for the disk, so each has its own thread; the others share `storage` with
+    /// the roles that use them most.
+    func host(on wiring: Wiring, storage: Lane) {
+        wiring.host(backends.logMachine(), "log", on: lanes.log)
+        wiring.host(backends.pushLogMachine(), "pushlog", on: storage)
+        wiring.host(backends.recentMachine(), "recent", on: storage)
+        wiring.host(backends.hotMachine(), "hot", on: storage)
+        wiring.host(backends.presenceMachine(), "presence", on: storage)
+        wiring.host(backends.userMachine(), "relational", on: lanes.users)
+    }
+
+    func stop() {
+        lanes.log.stop()
+        lanes.users.stop()
+    }
+}

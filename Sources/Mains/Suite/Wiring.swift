@@ -1,0 +1,84 @@
+import IMRole
+import Identity
+import Logging
+import LoginRole
+import Machinery
+import MsgProxyRole
+import MsgReaderRole
+import MsgWriterRole
+import OnlineRole
+import PushProxyRole
+import PushServerRole
+import PushWorkerRole
+import RPC
+import RouteRole
+import Synchronization
+import UserRole
+
+/// Puts roles on lanes: one small function a role, and the only place that knows how each is made. Stores are wired in
+/// Wiring+Stores.swift, Login and API in the suites, because they listen.
+final class Wiring: Sendable {
+    let directory = Directory()
+    let logger: Logger
+    let faults: InjectedFaults
+    private let hosted = Mutex<[(RoleName, String)]>([])
+
+    init(logger: Logger, faults: InjectedFaults) {
+        self.logger = logger
+        self.faults = faults
+    }
+
+    /// Role and instance of everything that this process hosts.
+    var hostedRoles: [(RoleName, String)] { hosted.withLock { $0 } }
+
+    func host<Machine: RoleMachine>(_ machine: Machine, _ instance: String, on lane: Lane) {
+        let host = RoleHost(machine, instance: instance, lane: lane, directory: directory, logger: logger)
+        hosted.withLock { $0.append((Machine.role, instance)) }
+        host.start()
+    }
+
+    /// Names hosted elsewhere, such as the gateway's Logins, that peers may call.
+    func announce(_ role: RoleName, _ instances: [String]) {
+        hosted.withLock { hosted in hosted += instances.map { (role, $0) } }
+    }
+
+    func route(_ name: String, on lane: Lane) { host(RouteMachine(instance: name), name, on: lane) }
+
+    func im(_ name: String, on lane: Lane) {
+        host(IMMachine(config: IMConfig(instance: name)), name, on: lane)
+    }
+
+    func msgProxy(_ name: String, on lane: Lane) {
+        host(MsgProxyMachine(config: MsgProxyConfig(instance: name)), name, on: lane)
+    }
+
+    func msgWriter(_ name: String, on lane: Lane) {
+        var config = MsgWriterConfig(instance: name, seed: UInt64.random(in: .min ... .max))
+        config.fault = faults.msgWriter
+        host(MsgWriterMachine(config: config), name, on: lane)
+    }
+
+    func msgReader(_ name: String, on lane: Lane) { host(MsgReaderMachine(instance: name), name, on: lane) }
+
+    func online(_ name: String, on lane: Lane) { host(OnlineMachine(instance: name), name, on: lane) }
+
+    func user(_ name: String, on lane: Lane) { host(UserMachine(instance: name), name, on: lane) }
+
+    func pushProxy(_ name: String, on lane: Lane) {
+        var config = PushProxyConfig()
+        config.dropOnce = faults.pushProxyDrop
+        host(PushProxyMachine(config: config), name, on: lane)
+    }
+
+    func pushServer(_ name: String, on lane: Lane) {
+        var config = PushServerConfig(member: name)
+        config.dropOnce = faults.pushServerDrop
+        host(PushServerMachine(config: config), name, on: lane)
+    }
+
+    func pushWorker(_ name: String, on lane: Lane) {
+        var config = PushWorkerConfig()
+        config.dropOnce = faults.pushWorkerDrop
+        host(PushWorkerMachine(config: config), name, on: lane)
+    }
+}

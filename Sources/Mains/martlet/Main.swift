@@ -1,0 +1,25 @@
+import ArgumentParser
+import MartletBench
+import MartletCheck
+import MartletSuite
+import MartletTools
+
+/// The command-line tool: the suite, its clients and its checker.
+@main
+struct Martlet: AsyncParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "martlet",
+        abstract: "Instant messaging that you run yourself: one process on a laptop, a cluster for everybody.",
+        discussion: "Start with `martlet up`, open the address that it prints, and `martlet chat --user alice`.",
+        version: MartletVersion.text,
+        subcommands: [
+            UpCommand.self, ChatCommand.self, CheckCommand.self, BenchCommand.self, VersionCommand.self,
+            ServeCommand.self,
+        ])
+}
+
+/// `martlet version`
+struct VersionCommand: ParsableCommand {
+    static let configuration = CommandConfiguration(commandName: "version", abstract: "Print the version.")
+    func run() { print(MartletVersion.text) }
+}

@@ -1,0 +1,40 @@
+import Wire
+
+/// Who is connected where. Every registration has an epoch that only grows, so that a late goodbye cannot remove a
+/// newer registration. `micros` is the caller's monotonic clock.
+///
+/// Isolation: confined to the lane of the machine in front of it.
+public protocol PresenceStore: AnyObject, Sendable {
+    /// First call of its life. `wallMS` seeds the epochs, so that they grow over restarts.
+    func begin(micros: UInt64, wallMS: UInt64)
+
+    /// Adds registrations. The same session again keeps its epoch. Sessions of the same (app, user, platform) are
+    /// displaced, removed and named in the result, unless `keep_others` is set. Failures: `tokenRevoked`, `displaced`
+    /// (a
+    /// later login is there), `limitExceeded`, `storeUnavailable`.
+    func register(_ items: [Registration], micros: UInt64) -> [RegisterResult]
+
+    /// Removes registrations whose session and epoch are still the ones named; others are left alone.
+    func unregister(_ items: [Registration], micros: UInt64)
+
+    /// Keeps a Login's registrations alive. `known: false`: the Login should register everything again.
+    func lease(_ request: LeaseRequest, micros: UInt64) -> LeaseResponse
+
+    func lookup(_ users: [UserKey], micros: UInt64) throws(Failure) -> [LookupResult]
+
+    /// Raises token epochs, durably. Does not touch live sessions: the caller looks them up and kicks them.
+    func revoke(_ items: [RevokeItem]) throws(Failure)
+
+    /// Drops registrations whose Login has been silent for longer than its lease.
+    func expire(micros: UInt64)
+}
+
+/// Where token epochs survive a restart.
+///
+/// Isolation: confined to the lane of the store in front of it.
+public protocol TokenEpochs: AnyObject, Sendable {
+    /// The epoch of each user, 0 where none was ever raised.
+    func epochs(_ users: [UserKey]) throws(Failure) -> [UInt64]
+    /// Max-merges; durable on return.
+    func raise(_ items: [RevokeItem]) throws(Failure)
+}

@@ -1,0 +1,71 @@
+import Machinery
+import Wire
+
+/// A conversation, across apps.
+struct ConversationRef: Hashable {
+    let app: String
+    let conversation: String
+}
+
+/// What this writer knows about a bucket that it is assigned.
+struct Bucket {
+    enum Phase: Equatable {
+        /// To be claimed, once a fetch that was sent as number `afterFetch` or later has shown it still assigned.
+        case unclaimed(afterFetch: UInt64)
+        case claiming
+        case ready
+        /// Something is wrong that only a person can decide about.
+        case stopped
+    }
+
+    let number: UInt32
+    let shard: UInt32
+    var phase: Phase
+    /// Raised whenever everything below is thrown away, so that late answers are recognized.
+    var life: UInt64 = 0
+    var epoch: UInt64 = 0
+    /// First offset that is not stored.
+    var stored: UInt64 = 0
+    /// First offset that is not delivered: everything before is in all tiers and in log "push".
+    var delivered: UInt64
+    /// The group offset that the log has confirmed.
+    var committed: UInt64
+    /// Next offset wanted from the log.
+    var next: UInt64 = 0
+    /// End of the log's partition, as last heard; nil before.
+    var end: UInt64?
+    /// Fetched, not yet in a round.
+    var inbox: [LogEntry] = []
+    var inRound = false
+    /// Stored or looked up, on the way to the hot store, the pushes and the index; oldest first.
+    var units: [Unit] = []
+    var heads: BoundedCache<ConversationRef, Head>
+    var backoff: Backoff
+    /// A retry timer is running: no claim and no round.
+    var waiting = false
+    /// Records and bytes from fetched to delivered.
+    var heldRecords = 0
+    var heldBytes = 0
+
+    init(number: UInt32, committed: UInt64, afterFetch: UInt64, config: MsgWriterConfig) {
+        self.number = number
+        self.shard = config.shard(of: number)
+        self.phase = .unclaimed(afterFetch: afterFetch)
+        self.delivered = committed
+        self.committed = committed
+        self.heads = BoundedCache(limit: config.headsPerBucket)
+        self.backoff = Backoff(firstMS: config.retryFirstMS, mostMS: config.retryMostMS)
+    }
+
+    var canStartRound: Bool { phase == .ready && !inRound && !waiting && !inbox.isEmpty }
+}
+
+/// The records of one round of one bucket after they are stored: confirmed when nothing remains.
+struct Unit {
+    let id: UInt64
+    /// `delivered` once this and every earlier unit is confirmed.
+    let offset: UInt64
+    var remaining: Int
+    let records: Int
+    let bytes: Int
+}

@@ -1,0 +1,83 @@
+import Foundation
+import Testing
+
+/// Who may import whom. The folders are the layers; an arrow that is not listed is a mistake.
+@Suite struct ArrowTests {
+    static let shared: Set = ["Identity", "Wire", "RPC", "Machinery", "Ports", "Runtime"]
+    static let system: Set = [
+        "FoundationEssentials", "Foundation", "Synchronization", "Dispatch", "Glibc", "Logging", "Testing",
+    ]
+    static let roleGroups = ["Edge", "Dispatch", "Chat", "Store", "Push"]
+
+    @Test func rolesImportSharedOnly() {
+        let files = Self.roleGroups.flatMap { Repository.swiftFiles(under: "Sources/\($0)") }
+        #expect(files.count > 12, "the roles were not found")
+        for file in files {
+            var allowed = Self.shared.union(Self.system)
+            if file.path.contains("/API/") {
+                allowed.formUnion([
+                    "Hummingbird", "HummingbirdCore", "HTTPTypes", "NIOCore", "Crypto", "ServiceLifecycle", "NIOPosix",
+                ])
+            }
+            if file.path.contains("/Login/") {
+                allowed.formUnion([
+                    "NIOCore", "NIOPosix", "NIOHTTP1", "NIOWebSocket", "NIOSSL", "Crypto", "SwiftProtobuf",
+                ])
+            }
+            if file.path.contains("/MsgWriter/") { allowed.insert("Crypto") }
+            expectImports(of: file, within: allowed)
+        }
+    }
+
+    @Test func sharedImportsNoRoleAndNoAdapter() {
+        for file in Repository.swiftFiles(under: "Sources/Shared") {
+            var allowed = Self.shared.union(Self.system)
+            allowed.formUnion(["NIOCore", "SwiftProtobuf", "Crypto"])
+            if file.path.contains("/ServiceSDK/") { allowed.formUnion(["NIOTransport", "NIOPosix"]) }
+            expectImports(of: file, within: allowed)
+        }
+    }
+
+    @Test func onlyAdaptersImportC() {
+        let c = ["CSQLite", "CRdKafka", "CHiredis", "CMariaDB"]
+        for file in Repository.swiftFiles(under: "Sources") where !file.path.hasPrefix("Sources/Adapters/") {
+            for name in file.imports where c.contains(name) {
+                Issue.record("\(file.path) imports \(name): only Sources/Adapters may")
+            }
+        }
+    }
+
+    @Test func examplesImportTheSDKOnly() {
+        for file in Repository.swiftFiles(under: "Sources/Examples") {
+            expectImports(of: file, within: Self.system.union(["ServiceSDK", "ArgumentParser"]))
+        }
+    }
+
+    @Test func everyModuleSaysWhatItIs() {
+        let groups = Self.roleGroups + ["Shared", "Adapters", "Clients", "Testing"]
+        for group in groups {
+            let folder = Repository.root.appendingPathComponent("Sources/\(group)")
+            for name in (try? FileManager.default.contentsOfDirectory(atPath: folder.path)) ?? [] {
+                #expect(
+                    !Repository.text("Sources/\(group)/\(name)/README.md").isEmpty,
+                    "Sources/\(group)/\(name) has no README.md")
+            }
+        }
+    }
+
+    @Test func routeNamesNoService() {
+        for file in Repository.swiftFiles(under: "Sources/Dispatch/Route") {
+            for (index, line) in file.lines.enumerated() where line.contains("WellKnownService.") {
+                // The border between Martlet's own ids and an app's is a rule of numbers, not the name of a service.
+                if line.contains("WellKnownService.firstOfApps") || line.contains("WellKnownService.last") { continue }
+                Issue.record("\(file.path):\(index + 1) knows a service by name")
+            }
+        }
+    }
+
+    private func expectImports(of file: Repository.SourceFile, within allowed: Set<String>) {
+        for name in file.imports where !allowed.contains(name) {
+            Issue.record("\(file.path) imports \(name), which its layer may not")
+        }
+    }
+}

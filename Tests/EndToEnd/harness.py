@@ -1,0 +1,131 @@
+"""Starts, kills and inspects a Martlet suite for the end-to-end tests. Standard library only."""
+import json
+import os
+import pathlib
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+MARTLET = os.environ.get("MARTLET", str(ROOT / ".build" / "debug" / "martlet"))
+
+
+class Suite:
+    """A `martlet up` of its own on free ports, over a data folder that survives restarts."""
+
+    def __init__(self, *arguments, data=None, environment=None):
+        self.folder = pathlib.Path(data or tempfile.mkdtemp(prefix="martlet-e2e-"))
+        self.owns_folder = data is None
+        self.arguments = list(arguments)
+        self.environment = {**os.environ, **(environment or {})}
+        self.process = None
+        self.ready = None
+        self.ports = {"tcp": 0, "ws": 0, "http": 0, "rpc": 0}
+        self.log = self.folder.parent / (self.folder.name + ".log")
+
+    def start(self, timeout=60):
+        """Starts the suite and waits until it takes connections; the same ports after a restart."""
+        ready = self.folder / "ready.json"
+        ready.unlink(missing_ok=True)
+        command = [MARTLET, "up", "--data", str(self.folder), "--ready-file", str(ready)]
+        for name, port in self.ports.items():
+            command += [f"--{name}-port", str(port)]
+        with open(self.log, "ab") as log:
+            self.process = subprocess.Popen(
+                command + self.arguments, stdout=log, stderr=log, env=self.environment)
+        deadline = time.monotonic() + timeout
+        while time.monotonic() < deadline:
+            if self.process.poll() is not None:
+                raise RuntimeError(f"martlet up ended with {self.process.returncode}:\n{self.tail()}")
+            try:
+                self.ready = json.loads(ready.read_text())
+                break
+            except (OSError, ValueError):
+                time.sleep(0.05)
+        else:
+            raise RuntimeError(f"martlet up was not ready in {timeout} s:\n{self.tail()}")
+        self.ports = {name: self.ready[name + "_port"] for name in self.ports}
+        return self
+
+    @property
+    def server(self):
+        return f"127.0.0.1:{self.ports['tcp']}"
+
+    def kill(self):
+        """kill -9 of the suite: nothing gets the chance to tidy up."""
+        self.process.send_signal(signal.SIGKILL)
+        self.process.wait()
+
+    def stop(self):
+        """A polite stop; returns the exit code."""
+        if self.process and self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+            try:
+                self.process.wait(20)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+                self.process.wait()
+                raise RuntimeError(f"martlet up did not stop within 20 s:\n{self.tail()}") from None
+        return self.process.returncode if self.process else 0
+
+    def tail(self, lines=40):
+        return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:])
+
+    def demo(self):
+        return json.loads((self.folder / "demo.json").read_text())
+
+    def check(self, *arguments, background=False):
+        """Runs `martlet check --json` against this suite; returns its result object, with `exit` added."""
+        command = [MARTLET, "check", "--json", "--server", self.server, "--access", str(self.folder / "demo.json")]
+        command += list(arguments)
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        if background:
+            return process
+        return finish_check(process)
+
+    def close(self):
+        if self.process and self.process.poll() is None:
+            self.stop()
+        if self.owns_folder:
+            shutil.rmtree(self.folder, ignore_errors=True)
+            self.log.unlink(missing_ok=True)
+
+    def __enter__(self):
+        return self.start()
+
+    def __exit__(self, kind, *_):
+        if kind is not None:
+            sys.stderr.write(self.tail(80) + "\n")
+            if self.process and self.process.poll() is None:
+                self.process.kill()
+                self.process.wait()
+        self.close()
+
+
+def finish_check(process, timeout=600):
+    out, err = process.communicate(timeout=timeout)
+    try:
+        result = json.loads(out.strip().splitlines()[-1])
+    except (IndexError, ValueError):
+        raise RuntimeError(f"martlet check ended with {process.returncode} and no result:\n{err[-3000:]}") from None
+    result["exit"] = process.returncode
+    result["words"] = err[-3000:]
+    return result
+
+
+def expect_clean(result, at_least=1):
+    """Fails unless the checker found nothing wrong in a run of some size."""
+    wrong = {name: result[name] for name in ("lost", "duplicated", "out_of_order", "unread_mismatches") if result[name]}
+    if wrong or result["exit"] != 0:
+        raise AssertionError(f"wrong: {wrong}, exit {result['exit']}\n{result['words']}")
+    if result["acked"] < at_least:
+        raise AssertionError(f"only {result['acked']} messages were acked\n{result['words']}")
+    return result
+
+
+def summary(text):
+    """The line that the test runner shows beside the stage."""
+    print(f"summary: {text}", flush=True)

@@ -1,0 +1,43 @@
+#!/usr/bin/env bash
+# Runs test stages, one line each with its seconds, and ends with "N passed, N failed". Without arguments: all.
+#   Tests/run.sh [stage ...]
+# A stage's output goes to .build/test-logs/<stage>.log and is shown when it fails.
+set -uo pipefail
+cd "$(dirname "$0")/.."
+logs=.build/test-logs
+mkdir -p "$logs"
+passed=0
+failed=0
+
+stage() { # name, command ...
+  local name=$1 began=$SECONDS
+  shift
+  if "$@" >"$logs/$name.log" 2>&1; then
+    passed=$((passed + 1))
+    printf '%-14s ok      %4d s  %s\n' "$name" $((SECONDS - began)) \
+      "$(grep -oE 'Test run with [0-9]+ tests?.*passed|^summary: .*' "$logs/$name.log" | tail -n 1)"
+  else
+    failed=$((failed + 1))
+    printf '%-14s FAILED  %4d s  (%s)\n' "$name" $((SECONDS - began)) "$logs/$name.log"
+    grep -E '(✘|error:|Traceback|AssertionError|FAILED|wrong:)' "$logs/$name.log" | head -n 40
+    tail -n 40 "$logs/$name.log"
+  fi
+}
+
+do_format() { stage format swift format lint -r --strict Package.swift Sources Tests; }
+do_build() { stage build swift build --build-tests; }
+# One after the other: tests that wait for sockets must not starve behind those that compute.
+do_unit() { do_build; stage unit swift test --skip-build --no-parallel; }
+do_e2e() {
+  for script in Tests/EndToEnd/*/run.sh; do
+    stage "e2e-$(basename "$(dirname "$script")")" "$script"
+  done
+}
+do_protos() { stage protos Tests/protos.sh; }
+
+stages=("$@")
+[ ${#stages[@]} -gt 0 ] || stages=(format unit web protos e2e)
+do_web() { stage web node --test Tests/Web/; }
+for name in "${stages[@]}"; do "do_$name"; done
+echo "$passed passed, $failed failed"
+[ "$failed" = 0 ]
