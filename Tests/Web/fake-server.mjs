@@ -2,6 +2,7 @@
 // with dense seqs, dedup, seq notices, sync, history, state and presence. Pushes are sent once: what a hook swallows
 // has to be found by the client. Faults are switched on by hooks.
 
+import './globals.mjs';
 import {
   FrameType as T, Method, Outcome, Presence, Schemas, Service, decode, decodeFrame, encode, encodeFrame, fromUtf8,
 } from '../../Sources/Clients/Web/sdk/wire.js';

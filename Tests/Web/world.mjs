@@ -1,5 +1,6 @@
 // One clock, one network and any number of clients in memory: deterministic tests of the SDK.
 
+import './globals.mjs';
 import { MartletClient } from '../../Sources/Clients/Web/sdk/client.js';
 import { FakeServer } from './fake-server.mjs';
 import { fromUtf8 } from '../../Sources/Clients/Web/sdk/wire.js';

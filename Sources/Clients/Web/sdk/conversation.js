@@ -19,11 +19,13 @@ export function readRow(pushed) {
   }
   // History shows a recalled message as a recall of itself: its place, and nothing of its content.
   const recalled = message?.kind === ContentKind.RECALL && message.targetSeq === pushed.seq;
+  // A control message of no kind stands where something could not be stored.
+  const lost = message === null || (message.control && message.kind === ContentKind.UNSPECIFIED);
   return {
-    seq: pushed.seq, n: pushed.n, timeMs: pushed.timeMs, lost: message === null, recalled,
+    seq: pushed.seq, n: pushed.n, timeMs: pushed.timeMs, lost, recalled,
     sender: message?.sender ?? '', device: message?.device ?? '', id: message ? toHex(message.clientMsgId) : '',
     kind: message?.kind ?? ContentKind.UNSPECIFIED, content: message?.content ?? new Uint8Array(0),
-    control: (message?.control ?? true) && !recalled, targetSeq: message?.targetSeq ?? 0,
+    control: (message?.control ?? true) && !recalled && !lost, targetSeq: message?.targetSeq ?? 0,
   };
 }
 
@@ -200,7 +202,7 @@ export class Conversation {
   }
 
   counts(row) {
-    return !row.control && !row.recalled && row.sender !== this.me;
+    return !row.control && !row.recalled && !row.lost && row.sender !== this.me;
   }
 
   /** How far one of our own messages got. */
