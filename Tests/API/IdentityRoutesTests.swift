@@ -35,7 +35,7 @@ private func claims(_ token: String, secret: String) throws -> (header: [String:
                 #expect(issued.status == 201)
                 let (header, body) = try claims(try #require(issued.json["token"] as? String), secret: secret)
                 #expect(header["kid"] as? String == key && header["alg"] as? String == "HS256")
-                #expect(body["app"] as? String == id && body["sub"] as? String == "ann" && body["te"] as? Int == 0)
+                #expect(body["app"] as? String == id && body["sub"] as? String == "ann" && (body["te"] as? Int ?? 0) == 0)
             }
         }
     }

@@ -377,6 +377,15 @@ test('history shows a recalled message as its empty place', () => {
   assert.equal(conversation.unread, 0);
 });
 
+test('a message that could not be stored keeps its place, is shown as such and does not count', () => {
+  const conversation = new Conversation(AB, 'bob', 'alice');
+  conversation.end = 0;
+  conversation.receive(readRow({ seq: 1, n: 0, timeMs: 1, message: encode(Schemas.ChatMessage, { control: true }) }));
+  conversation.receive(readRow({ seq: 2, n: 0, timeMs: 1, message: new Uint8Array([0xff]) }));
+  assert.deepEqual(conversation.rows.map((row) => [row.lost, row.control]), [[true, false], [true, false]]);
+  assert.equal(conversation.unread, 0);
+});
+
 test('random faults, many seeds: nothing lost, nothing doubled, order kept', () => {
   for (let seed = 1; seed <= 40; seed++) {
     const { world, alice, bob } = pair(seed);

@@ -93,7 +93,7 @@ extension APIMethods {
             device: message?.device ?? "", client_msg_id: UUIDText.text(message?.clientMsgID ?? Data()),
             kind: word(message?.kind), text: text, content: isText ? nil : message?.content,
             control: message?.control ?? true, target_seq: message.flatMap { $0.targetSeq == 0 ? nil : $0.targetSeq },
-            lost: message == nil || pushed.message.isEmpty)
+            lost: message.map { $0.control && $0.kind == .contentUnspecified || pushed.message.isEmpty } ?? true)
     }
 
     private static func word(_ kind: ContentKind?) -> String {

@@ -1,51 +1,7 @@
-import Crypto
-import Foundation
 import Hummingbird
 import Identity
 import RPC
 import Wire
-
-/// A user token: JWT, HS256 (RFC 7515, RFC 7519), signed with an app's key and checked by Login.
-enum UserToken {
-    private struct Header: Encodable {
-        let alg = "HS256"
-        let typ = "JWT"
-        let kid: String
-    }
-
-    private struct Claims: Encodable {
-        let app: String
-        let sub: String
-        let iat: UInt64
-        let exp: UInt64
-        let te: UInt64
-    }
-
-    /// - Parameters:
-    ///   - epoch: the user's token epoch; a later revocation raises it and so ends this token.
-    ///   - issuedAt: Unix seconds. - lifetime: seconds.
-    static func make(
-        _ proven: ProvenApp, user: String, epoch: UInt64, issuedAt: UInt64, lifetime: UInt64
-    ) throws -> String {
-        let claims = Claims(
-            app: proven.app.appID, sub: user, iat: issuedAt, exp: issuedAt + lifetime, te: epoch)
-        let encoder = JSONEncoder()
-        encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes]
-        let signed =
-            Base64URL.text(try encoder.encode(Header(kid: proven.key.keyID))) + "."
-            + Base64URL.text(try encoder.encode(claims))
-        let code = HMAC<SHA256>.authenticationCode(
-            for: Array(signed.utf8), using: SymmetricKey(data: proven.key.secret))
-        return signed + "." + Base64URL.text(Data(code))
-    }
-}
-
-enum Base64URL {
-    static func text(_ bytes: Data) -> String {
-        bytes.base64EncodedString().replacingOccurrences(of: "+", with: "-")
-            .replacingOccurrences(of: "/", with: "_").replacingOccurrences(of: "=", with: "")
-    }
-}
 
 struct IssuedToken: Encodable {
     let token: String
@@ -84,8 +40,13 @@ extension APIMethods {
             if let failure = try await roles.put([put]).first, failure.code != 0 { throw failure }
         }
         let now = clock().wallMS / 1000
-        let token = try UserToken.make(
-            proven, user: user, epoch: fact.tokenEpoch, issuedAt: now, lifetime: lifetime)
+        let key = TokenKey(id: proven.key.keyID, secret: Array(proven.key.secret))
+        let claims = TokenClaims(
+            appID: proven.app.appID, userID: user, expiresAt: now + lifetime, issuedAt: now, epoch: fact.tokenEpoch)
+        let token: String
+        do { token = try TokenIssuer(appID: proven.app.appID, key: key).issue(claims) } catch {
+            throw Failure(.internalError, "no token can be made for app \(proven.app.appID)")
+        }
         return IssuedToken(token: token, app_id: proven.app.appID, user_id: user, expires_at: now + lifetime)
     }
 

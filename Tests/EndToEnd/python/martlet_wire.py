@@ -116,7 +116,8 @@ SEND_RESULT = {1: ("outcome", int), 2: ("failure", FAILURE_SHAPE), 3: ("sent_ms"
 ENTRY = {1: ("conversation", str), 2: ("version", int), 3: ("joined_seq", int), 4: ("left_seq", int),
          5: ("cleared_seq", int), 6: ("read_seq", int), 7: ("pinned", bool), 8: ("muted", bool), 9: ("draft", str),
          10: ("head_seq", int), 11: ("head_n", int), 12: ("head_time_ms", int), 13: ("unread", int),
-         14: ("last", PUSHED), 15: ("peer", str), 16: ("peer_read_seq", int), 17: ("delivered_seq", int), 18: ("peer_delivered_seq", int)}
+         14: ("last", PUSHED), 15: ("peer", str), 16: ("peer_read_seq", int), 17: ("delivered_seq", int),
+         18: ("peer_delivered_seq", int)}
 SYNCED = {1: ("token", bytes), 2: ("more", bool), 3: ("entries", [ENTRY])}
 PAGE = {1: ("conversation", str), 2: ("messages", [PUSHED]), 3: ("head_seq", int), 4: ("first_visible_seq", int),
         5: ("failure", FAILURE_SHAPE)}
@@ -176,7 +177,7 @@ def make_token(app, key_id, secret, user, ttl_s=3600, **claims):
     now = int(time.time())
     body = {"app": app, "sub": user, "iat": now, "exp": now + ttl_s, **claims}
     signed = part({"alg": "HS256", "typ": "JWT", "kid": key_id}) + b"." + part(body)
-    mac = hmac.new(secret.encode(), signed, hashlib.sha256).digest()
+    mac = hmac.new(secret.encode() if isinstance(secret, str) else secret, signed, hashlib.sha256).digest()
     return (signed + b"." + base64.urlsafe_b64encode(mac).rstrip(b"=")).decode()
 
 

@@ -1,13 +1,13 @@
 #!/usr/bin/python3
 """The chat page in a real headless Chromium: two users, two windows, visible clicks and visible text only.
 
-    test_chat_page.py --base-url http://127.0.0.1:8080 --user alice:PASSWORD --user bob:PASSWORD \
-        --restart-cmd 'COMMAND' [--screenshot FILE.png]
+    test_chat_page.py [--screenshot FILE.png]
+    test_chat_page.py --base-url http://127.0.0.1:7780/ --user NAME:PASSWORD (three times) [--restart-cmd 'COMMAND']
 
-COMMAND is run by the shell twice, with the word "stop" and then the word "start" behind it; it returns when the server
-is gone, and when it answers again. Needs Chromium, its driver and Selenium (Debian: chromium chromium-driver
-python3-selenium). Exit code 0: everything was seen; 1: something was not, with a sentence and a screenshot; 2: the
-browser could not be started.
+Without --base-url it starts a suite of its own and kills it with kill -9 where the server has to go away. COMMAND is
+run by the shell twice, with the word "stop" and then the word "start" behind it; it returns when the server is gone, and
+when it answers again. Needs Chromium, its driver and Selenium (Debian: chromium chromium-driver python3-selenium). Exit
+code 0: everything was seen; 1: something was not, with a sentence and pictures; 2: the browser did not work.
 """
 
 import argparse
@@ -23,6 +23,9 @@ from selenium.webdriver.chrome.options import Options
 from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from harness import Suite, summary
 
 PATIENCE_S = 20
 HISTORY = 120
@@ -147,10 +150,35 @@ class Window:
         self.find("#scroll").send_keys(Keys.HOME)
 
 
-def run(command, word):
-    done = subprocess.run(f"{command} {word}", shell=True, capture_output=True, text=True, timeout=120)
-    if done.returncode != 0:
-        raise Seen(f"{command} {word} failed: {done.stdout}{done.stderr}")
+class Commands:
+    """Somebody else's server, stopped and started by a command."""
+
+    def __init__(self, command):
+        self.command = command
+
+    def run(self, word):
+        done = subprocess.run(f"{self.command} {word}", shell=True, capture_output=True, text=True, timeout=120)
+        if done.returncode != 0:
+            raise Seen(f"{self.command} {word} failed: {done.stdout}{done.stderr}")
+
+    def stop(self):
+        self.run("stop")
+
+    def start(self):
+        self.run("start")
+
+
+class Killed:
+    """A suite of our own: it dies without a word."""
+
+    def __init__(self, suite):
+        self.suite = suite
+
+    def stop(self):
+        self.suite.kill()
+
+    def start(self):
+        self.suite.start()
 
 
 def step(text):
@@ -224,15 +252,15 @@ def scroll_back(one, two, tag):
         raise Seen(f"the {HISTORY} lines are not there once each and in order: {len(lines)} of them")
 
 
-def survive_restart(one, two, command, tag):
+def survive_restart(one, two, server, tag):
     step("the server goes away: the page says so and keeps what is written")
-    run(command, "stop")
+    server.stop()
     one.until("the banner", lambda: "Reconnecting" in one.find("#banner").text)
     one.write(f"{tag} written in the dark")
     one.sees(f"{tag} written in the dark")
     one.sees_note("Sending…")
     step("the server comes back: the message arrives, once")
-    run(command, "start")
+    server.start()
     one.until("a live connection", lambda: not one.all("#banner"), 60)
     two.until("a live connection", lambda: not two.all("#banner"), 60)
     two.sees_once(f"{tag} written in the dark")
@@ -242,15 +270,15 @@ def survive_restart(one, two, command, tag):
     one.sees_once(f"{tag} and it came through")
 
 
-def reload_with_pending(one, two, command, tag):
+def reload_with_pending(one, two, server, tag):
     step("a page that is reloaded with a message on its way sends it, once")
-    run(command, "stop")
+    server.stop()
     one.until("the banner", lambda: "Reconnecting" in one.find("#banner").text)
     one.write(f"{tag} survives a reload")
     one.sees_note("Sending…")
     # The page that shows it is left before there is a server; only what the browser kept can send it.
     one.driver.get("about:blank")
-    run(command, "start")
+    server.start()
     one.driver.get(one.base_url)
     one.is_in()
     one.open(two.name)
@@ -322,24 +350,14 @@ def picture(one, base_url, user, path):
         other.close()
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--base-url", required=True)
-    parser.add_argument("--user", action="append", required=True, metavar="NAME:PASSWORD",
-                        help="three times; the third is only written to and shown in Chinese")
-    parser.add_argument("--restart-cmd", help='run with "stop" and "start" behind it; without it no restart is tested')
-    parser.add_argument("--screenshot", help="where to put a picture of the page at the end")
-    arguments = parser.parse_args()
-    users = [user.split(":", 1) for user in arguments.user]
-    if len(users) < 3:
-        parser.error("three users are needed")
+def everything(base_url, users, server, screenshot):
+    """0, 1 or 2, the exit code."""
     tag = f"t{int(time.time()) % 100000}"
+    windows = []
     try:
-        one, two = (Window(name, arguments.base_url) for name, _ in users[:2])
-    except WebDriverException as error:
-        print(f"the browser cannot be started: {error}", file=sys.stderr)
-        return 2
-    try:
+        for name, _ in users[:2]:
+            windows.append(Window(name, base_url))
+        one, two = windows
         wrong_password(one)
         one.try_password(users[0][1])
         one.is_in()
@@ -348,24 +366,48 @@ def main():
         chat_live(one, two, tag)
         badge_elsewhere(one, two, users[2][0], tag)
         scroll_back(one, two, tag)
-        if arguments.restart_cmd:
-            survive_restart(one, two, arguments.restart_cmd, tag)
-            reload_with_pending(one, two, arguments.restart_cmd, tag)
-        narrow_and_chinese(arguments.base_url, *users[2])
-        if arguments.screenshot:
-            picture(one, arguments.base_url, users[2], arguments.screenshot)
-        for window in (one, two):
+        if server:
+            survive_restart(one, two, server, tag)
+            reload_with_pending(one, two, server, tag)
+        narrow_and_chinese(base_url, *users[2])
+        if screenshot:
+            picture(one, base_url, users[2], screenshot)
+        for window in windows:
             no_errors(window)
     except Seen as problem:
-        shot = Path(tempfile.gettempdir()) / "martlet-page-failure.png"
-        one.driver.save_screenshot(str(shot))
-        print(f"FAILED: {problem}; a picture of {one.name}'s window: {shot}", file=sys.stderr)
+        for window in windows:
+            window.driver.save_screenshot(str(Path(tempfile.gettempdir()) / f"martlet-page-{window.name}.png"))
+        pictures = f"{tempfile.gettempdir()}/martlet-page-*.png"
+        print(f"FAILED: {problem}; pictures of the windows: {pictures}", file=sys.stderr)
         return 1
+    except WebDriverException as error:
+        print(f"FAILED: the browser: {error}", file=sys.stderr)
+        return 2
     finally:
-        one.close()
-        two.close()
-    print("the page did everything that was asked of it")
+        for window in windows:
+            window.close()
+    summary("two windows: wrong password, live both ways, badges, scrolling back, kill -9, reload with one pending")
     return 0
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--base-url", help="a server that runs already")
+    parser.add_argument("--user", action="append", default=[], metavar="NAME:PASSWORD",
+                        help="three times; the third is only written to and shown in Chinese")
+    parser.add_argument("--restart-cmd", help='run with "stop" and "start" behind it; without it no restart is tested')
+    parser.add_argument("--screenshot", help="where to put a picture of the page at the end")
+    arguments = parser.parse_args()
+    if arguments.base_url:
+        if len(arguments.user) < 3:
+            parser.error("three users are needed")
+        server = Commands(arguments.restart_cmd) if arguments.restart_cmd else None
+        users = [user.split(":", 1) for user in arguments.user]
+        return everything(arguments.base_url, users, server, arguments.screenshot)
+    with Suite() as suite:
+        users = sorted(suite.demo()["users"].items())[:3]
+        url = f"http://127.0.0.1:{suite.ports['http']}/"
+        return everything(url, users, Killed(suite), arguments.screenshot)
 
 
 if __name__ == "__main__":

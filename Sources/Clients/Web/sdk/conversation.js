@@ -17,11 +17,15 @@ export function readRow(pushed) {
   } catch {
     message = null;
   }
+  // History shows a recalled message as a recall of itself: its place, and nothing of its content.
+  const recalled = message?.kind === ContentKind.RECALL && message.targetSeq === pushed.seq;
+  // A control message of no kind stands where something could not be stored.
+  const lost = message === null || (message.control && message.kind === ContentKind.UNSPECIFIED);
   return {
-    seq: pushed.seq, n: pushed.n, timeMs: pushed.timeMs, lost: message === null, recalled: false,
+    seq: pushed.seq, n: pushed.n, timeMs: pushed.timeMs, lost, recalled,
     sender: message?.sender ?? '', device: message?.device ?? '', id: message ? toHex(message.clientMsgId) : '',
     kind: message?.kind ?? ContentKind.UNSPECIFIED, content: message?.content ?? new Uint8Array(0),
-    control: message?.control ?? true, targetSeq: message?.targetSeq ?? 0,
+    control: (message?.control ?? true) && !recalled && !lost, targetSeq: message?.targetSeq ?? 0,
   };
 }
 
@@ -124,7 +128,7 @@ export class Conversation {
   }
 
   note(row) {
-    if (row.kind === ContentKind.RECALL && row.targetSeq > 0) {
+    if (row.kind === ContentKind.RECALL && row.targetSeq > 0 && row.targetSeq !== row.seq) {
       this.recalled.add(row.targetSeq);
       const target = this.rowAt(row.targetSeq);
       if (target) target.recalled = true;
@@ -198,7 +202,7 @@ export class Conversation {
   }
 
   counts(row) {
-    return !row.control && !row.recalled && row.sender !== this.me;
+    return !row.control && !row.recalled && !row.lost && row.sender !== this.me;
   }
 
   /** How far one of our own messages got. */

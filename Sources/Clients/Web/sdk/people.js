@@ -19,13 +19,11 @@ export class People {
     this.typingUntil = new Map();
     this.typedAt = -Infinity;
     this.asked = new Set();
-    this.watched = '';
   }
 
   forgetSession() {
     this.online.clear();
     this.asked.clear();
-    this.watched = '';
   }
 
   name(userId) {
@@ -64,19 +62,20 @@ export class People {
     this.link.request({ svid: Service.IM, method: Method.TYPING, body }, ignored, ignored, now);
   }
 
-  /** Wants to hear of these users' comings and goings; the list replaces the one before. */
+  /**
+   * Wants to hear of these users' comings and goings; the list replaces the one before. Also with the same list: the
+   * server's memory of it may have died with a service.
+   */
   watch(userIds, now) {
-    const watched = userIds.slice(0, MOST_WATCHED).sort();
-    const list = watched.join(' ');
-    if (!this.link.hasRoom || list === this.watched || watched.length === 0) return;
-    this.watched = list;
+    const watched = userIds.slice(0, MOST_WATCHED);
+    if (!this.link.hasRoom || watched.length === 0) return;
     const call = {
       svid: Service.ONLINE, method: Method.SUBSCRIBE, body: encode(Schemas.PresenceRequest, { userIds: watched }),
     };
     const answered = (bytes, at) => {
       if (!this.presence(bytes)) this.lookUpPresence(watched, at);
     };
-    this.link.request(call, answered, () => { this.watched = ''; }, now);
+    this.link.request(call, answered, () => {}, now);
   }
 
   lookUpPresence(userIds, now) {
