@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help run test check format soak bench bench-peers protos release clean build-deps test-deps
+.PHONY: help run test check format soak bench protos clean build-deps test-deps
 
 CONFIG ?= debug
 ARGS ?=
@@ -23,20 +23,14 @@ check: build-deps ## format, tidy, architecture and unit tests: a few minutes
 format: ## lay the sources out
 	@swift format -i -r Package.swift Sources Tests
 
-soak: build-deps test-deps ## the full lengths: 500 power cuts, a million fuzz inputs, thousands of histories, sanitizers
+soak: build-deps test-deps ## the full lengths: 600 power cuts, a million fuzz inputs, thousands of histories, kills
 	@Tests/soak.sh
 
 bench: build-deps ## speed and memory of a release build; Docs/benchmarks.md explains the figures
 	@Tests/Benchmarks/run.sh
 
-bench-peers: build-deps ## the same load against ejabberd and mosquitto (installs them)
-	@Tests/Benchmarks/peers.sh
-
 protos: ## regenerate the protobuf code
 	@Protocols/generate.sh
-
-release: build-deps ## all executables, optimised and stripped, in .build/release-stripped
-	@Deploy/release.sh
 
 clean: ## forget everything built; data folders stay
 	@rm -rf .build

@@ -1,12 +1,11 @@
 #!/usr/bin/env bash
 # Installs the Debian packages that a step needs, when they are missing.
-#   Deploy/install.sh build | test | peers
+#   Deploy/install.sh build | test
 set -euo pipefail
 case "${1:-}" in
 build) packages="libsqlite3-dev" ;;
-test) packages="python3 curl strace chromium chromium-driver python3-selenium protobuf-compiler procps" ;;
-peers) packages="ejabberd mosquitto" ;;
-*) echo "usage: Deploy/install.sh build|test|peers" >&2; exit 2 ;;
+test) packages="python3 nodejs chromium chromium-driver python3-selenium protobuf-compiler" ;;
+*) echo "usage: Deploy/install.sh build|test" >&2; exit 2 ;;
 esac
 command -v swift >/dev/null || { echo "Swift 6.3 is not installed: see https://www.swift.org/install/linux/" >&2; exit 1; }
 missing=""

@@ -67,10 +67,11 @@ final class FakeRoles: CallTarget {
             state.withLock { s in for app in put.apps { s.apps[app.appID] = app } }
             return .done(Done())
         case .userCheck(let check):
-            return .userChecked(.with { checked in
-                let known = state.withLock { $0.users }
-                checked.users = check.users.map { known[$0.appID + "/" + $0.userID] ?? UserFact() }
-            })
+            return .userChecked(
+                .with { checked in
+                    let known = state.withLock { $0.users }
+                    checked.users = check.users.map { known[$0.appID + "/" + $0.userID] ?? UserFact() }
+                })
         case .usersPut(let put):
             state.withLock { s in for user in put.users { Self.store(user, &s) } }
             return .done(Done())

@@ -35,7 +35,8 @@ private func claims(_ token: String, secret: String) throws -> (header: [String:
                 #expect(issued.status == 201)
                 let (header, body) = try claims(try #require(issued.json["token"] as? String), secret: secret)
                 #expect(header["kid"] as? String == key && header["alg"] as? String == "HS256")
-                #expect(body["app"] as? String == id && body["sub"] as? String == "ann" && (body["te"] as? Int ?? 0) == 0)
+                #expect(
+                    body["app"] as? String == id && body["sub"] as? String == "ann" && (body["te"] as? Int ?? 0) == 0)
             }
         }
     }
@@ -51,7 +52,9 @@ private func claims(_ token: String, secret: String) throws -> (header: [String:
             let bad = try await http.post("/v1/apps", #"{"app_id":"No Spaces"}"#, bearer: "admin-key")
             #expect(bad.status == 400 && bad.reason == "malformed_request")
         }
-        try await withAPI { $0.adminKey = nil } _: { http, _ in
+        try await withAPI {
+            $0.adminKey = nil
+        } _: { http, _ in
             let answer3 = try await http.post("/v1/apps", "{}", bearer: "")
             #expect(answer3.status == 403)
         }
@@ -150,7 +153,9 @@ private func claims(_ token: String, secret: String) throws -> (header: [String:
     }
 
     @Test func demoLogin() async throws {
-        try await withAPI { $0.webSocket = .port(7000, tls: false) } _: { http, roles in
+        try await withAPI {
+            $0.webSocket = .port(7000, tls: false)
+        } _: { http, roles in
             let good = try await http.post("/demo/login", #"{"user":"alice","password":"pässword"}"#)
             #expect(good.status == 200 && good.json["ws_url"] as? String == "ws://chat.example:7000/ws")
             let (_, body) = try claims(try #require(good.json["token"] as? String), secret: "s3cret")
@@ -161,7 +166,9 @@ private func claims(_ token: String, secret: String) throws -> (header: [String:
             }
             #expect(roles.state.withLock { $0.users["demo/mallory"] } == nil)
         }
-        try await withAPI { $0.demo = nil } _: { http, _ in
+        try await withAPI {
+            $0.demo = nil
+        } _: { http, _ in
             let answer7 = try await http.post("/demo/login", #"{"user":"alice","password":"pässword"}"#)
             #expect(answer7.status == 404)
         }

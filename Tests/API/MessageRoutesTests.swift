@@ -70,7 +70,9 @@ import Wire
     }
 
     @Test func noAnswerInTimeIsAnUnknownOutcome() async throws {
-        try await withAPI { $0.limits.roleTimeoutMS = 200 } _: { http, roles in
+        try await withAPI {
+            $0.limits.roleTimeoutMS = 200
+        } _: { http, roles in
             // The app's keys are asked for first, so that only the send is kept waiting.
             let warm = try await http.post("/v1/users", #"{"users":[{"user_id":"a"}]}"#, basic: "demo:s3cret")
             #expect(warm.status == 200)
@@ -100,7 +102,9 @@ import Wire
     }
 
     @Test func bodiesHaveALimit() async throws {
-        try await withAPI { $0.limits.bodyBytes = 1000 } _: { http, _ in
+        try await withAPI {
+            $0.limits.bodyBytes = 1000
+        } _: { http, _ in
             let long = #"{"from":"a","to":"b","text":"\#(String(repeating: "x", count: 2000))"}"#
             let announced = try await http.post("/v1/messages", long, basic: "demo:s3cret")
             #expect(announced.status == 413 && announced.reason == "limit_exceeded")

@@ -26,7 +26,9 @@ private func webFolder() throws -> String {
 @Suite struct ServerTests {
     @Test func filesOfTheWebClient() async throws {
         let folder = try webFolder()
-        try await withAPI { $0.webFolder = folder } _: { http, _ in
+        try await withAPI {
+            $0.webFolder = folder
+        } _: { http, _ in
             let index = try await http.get("/")
             #expect(index.status == 200 && index.text == "<!doctype html>")
             #expect(index.headers["content-type"] == "text/html; charset=utf-8")
@@ -50,7 +52,9 @@ private func webFolder() throws -> String {
     ])
     func nothingElseIsServed(path: String) async throws {
         let folder = try webFolder()
-        try await withAPI { $0.webFolder = folder } _: { http, _ in
+        try await withAPI {
+            $0.webFolder = folder
+        } _: { http, _ in
             let answer = try await http.get(path)
             #expect(answer.status == 404 && answer.reason == "not_found")
         }
@@ -58,7 +62,10 @@ private func webFolder() throws -> String {
 
     @Test func aBadWebFolderIsToldAtTheStart() async throws {
         await #expect(throws: APIStartError.self) {
-            try await withAPI { $0.webFolder = "/nonexistent/martlet" } _: { _, _ in }
+            try await withAPI {
+                $0.webFolder = "/nonexistent/martlet"
+            } _: { _, _ in
+            }
         }
     }
 
@@ -89,7 +96,9 @@ private func webFolder() throws -> String {
             let answer1 = try await http.get("/health")
             #expect(answer1.status == 200)
         }
-        try await withAPI { $0.expectedRoles = ["login"] } _: { http, _ in
+        try await withAPI {
+            $0.expectedRoles = ["login"]
+        } _: { http, _ in
             let answer = try await http.get("/health")
             let login = (answer.json["roles"] as? [String: [String: Any]])?["login"]
             #expect(answer.status == 503 && login?["instances"] as? Int == 0)
@@ -146,7 +155,10 @@ private func webFolder() throws -> String {
     @Test func aTakenPortIsOneClearLine() async throws {
         try await withAPI { http, _ in
             let error = await #expect(throws: APIStartError.self) {
-                try await withAPI { $0.port = http.port } _: { _, _ in }
+                try await withAPI {
+                    $0.port = http.port
+                } _: { _, _ in
+                }
             }
             #expect("\(String(describing: error))".contains("\(http.port)"))
         }

@@ -29,7 +29,7 @@ public struct APIServer: Sendable {
                 defer { bound.continuation.finish() }
                 do {
                     try await http.run()
-                } catch where !Task.isCancelled {
+                } catch  where !Task.isCancelled {
                     throw APIStartError.cannotServe(config.host, config.port, "\(error)")
                 }
                 return nil

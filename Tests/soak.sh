@@ -1,0 +1,13 @@
+#!/usr/bin/env bash
+# The full lengths that `make test` shortens. Takes an hour or more; the last line says how it went.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+swift build --build-tests
+MARTLET_SEEDS=600 swift test --skip-build --filter ContractTests
+MARTLET_SEEDS=5000 swift test --skip-build --filter SimulationTests
+MARTLET_FUZZ_INPUTS=1000000 swift test --skip-build --filter 'WireTests|EdgeTests'
+swift build --product martlet
+MARTLET_CHECK_USERS=200 MARTLET_CHECK_SECONDS=30 Tests/EndToEnd/suite/run.sh
+Tests/EndToEnd/processes/run.sh
+MARTLET_KILL=login,msgwriter MARTLET_KILLS=20 MARTLET_CHECK_SECONDS=120 Tests/EndToEnd/processes/run.sh
+echo "soak: done"
