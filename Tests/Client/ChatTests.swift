@@ -214,6 +214,51 @@ import Wire
         #expect(view.on(.ended(nil)) == [.quit(1)])
     }
 
+    @Test func noticesAreReadBySeeingThemAndShownOnce() {
+        var view = ChatView(me: "alice", peer: nil)
+        var state = ConversationState(conversation: "u:alice")
+        state.headSeq = 2
+        state.readSeq = 1
+        state.unread = 1
+        #expect(view.on(.conversation(state)).isEmpty)
+        var message = ChatMessage()
+        message.svid = 1000
+        message.content = Data("tea".utf8)
+        func arrives(_ seq: UInt64) -> [ChatView.Step] {
+            view.on(.message(ShownMessage(conversation: "u:alice", seq: seq, n: seq, timeMS: 0, message: message)))
+        }
+        #expect(arrives(1) == [.read("u:alice", upTo: 1)], "read in an earlier session")
+        let news = arrives(2)
+        #expect(news.count == 2 && news.last == .read("u:alice", upTo: 2))
+        guard case .show(let line) = news.first else {
+            Issue.record("not shown")
+            return
+        }
+        #expect(line.plain == "notice 1000 2 tea")
+    }
+
+    @Test func whatComesBeforeTheFirstSyncOfAPeerIsBacklog() {
+        var view = ChatView(me: "alice", peer: "bob")
+        var state = ConversationState(conversation: "p:alice|carol")
+        state.peer = "carol"
+        state.headSeq = 1
+        state.unread = 1
+        #expect(view.on(.conversation(state)) == [.show(ChatLine(plain: "unread carol 1", pretty: "carol: 1 unread"))])
+        var message = ChatMessage()
+        message.sender = "carol"
+        message.kind = .contentText
+        message.content = Data("old".utf8)
+        func arrives(_ seq: UInt64) -> [ChatView.Step] {
+            view.on(
+                .message(ShownMessage(conversation: "p:alice|carol", seq: seq, n: seq, timeMS: 0, message: message)))
+        }
+        #expect(arrives(1).isEmpty, "the unread line said it")
+        #expect(arrives(2).count == 1, "news of others is shown, and not marked read")
+        let opened = view.on(ChatInput.to("carol"))
+        #expect(opened.contains(.read("p:alice|carol", upTo: 2)))
+        #expect(opened.contains(.watch(["carol"])))
+    }
+
     @Test func foreignTextIsHarmless() {
         #expect(ChatLine.harmless("a\u{1B}[31mb\nc\td\u{202E}e") == "a·[31mb⏎c d·e")
     }

@@ -1,3 +1,4 @@
+import Foundation
 import Machinery
 import NIOConcurrencyHelpers
 import NIOCore
@@ -145,7 +146,7 @@ final class ClientCore {
             tell(.connected)
         case .failure(let error):
             guard mine == attempt else { return }
-            tell(.disconnected("cannot reach \(server): \(error)"))
+            tell(.disconnected("cannot reach \(server): \(Trouble.words(error))"))
         }
     }
 
@@ -201,7 +202,7 @@ private final class ClientHandler: ChannelInboundHandler {
     }
 
     func errorCaught(context: ChannelHandlerContext, error: any Error) {
-        core.lost("the connection broke: \(error)", attempt: attempt)
+        core.lost(Trouble.words(error), attempt: attempt)
         context.close(promise: nil)
     }
 }
@@ -221,5 +222,20 @@ final class ResumeReading: NIOAsyncSequenceProducerDelegate, Sendable {
     func didTerminate() {
         guard let core = core.withLockedValue({ $0 }) else { return }
         loop.execute { core.value.tell(.stop) }
+    }
+}
+
+/// Errors of the network in words for a status line.
+private enum Trouble {
+    static func words(_ error: any Error) -> String {
+        switch error {
+        case let error as NIOConnectionError:
+            return error.connectionErrors.first.map { words($0.error) } ?? "no address for that name"
+        case is NIOSSLError, is NIOSSLExtraError, is BoringSSLError:
+            return "TLS failed: the certificate is not trusted for that name, or nobody speaks TLS there"
+        case let error as IOError: return String(cString: strerror(error.errnoCode))
+        case ChannelError.connectTimeout: return "no answer"
+        default: return "\(error)"
+        }
     }
 }

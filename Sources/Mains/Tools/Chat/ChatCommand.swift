@@ -13,10 +13,11 @@ public struct ChatCommand: AsyncParsableCommand {
             issued with the demo app's key. Marks in front of your messages: … sending, ✓ accepted, ✓✓ delivered,
             coloured when read. /help lists the commands.
 
-            When input or output is no terminal it speaks in plain lines (online, message, sending, accepted, stored,
-            delivered, read, failed, unread, presence, notice, answer, error) and ends when its input ends and
-            everything typed is accepted. Exit code 0: all is well; 1: a message was not accepted; 2: it could not
-            log in, or was logged out.
+            When input or output is no terminal it speaks in plain lines, a keyword and then fields, the text last:
+            online, offline, message, history, sending, accepted, stored, delivered, read, failed, unread, presence,
+            who, notice, event, answer, error. It ends when its input ends and everything typed is accepted.
+
+            Exit code 0: all is well; 1: a message was not accepted; 2: it could not log in, or was logged out.
             """)
 
     @Option(help: "Who you are.")

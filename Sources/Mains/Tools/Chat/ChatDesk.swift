@@ -63,6 +63,7 @@ actor ChatDesk {
 
     /// Takes a chunk of input; returns false when the session is over.
     func typed(_ bytes: [UInt8]) async -> Bool {
+        guard exitCode == nil else { return false }
         for line in interactive ? lines(ofKeys: bytes) : lines(ofPipe: bytes) {
             await perform(input: ChatInput(line: line))
             guard exitCode == nil else { return false }

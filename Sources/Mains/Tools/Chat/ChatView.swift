@@ -222,9 +222,13 @@ extension ChatView {
         if let handle = message.handle {
             placed(handle, message)
         } else if message.message.svid != 0 {
-            notice(message)
-        } else if key == current || message.seq > transcript.backlogSeq ?? 0 {
+            // Seeing a notice is reading it; what was read in an earlier session is not news.
+            if message.seq > transcript.state.readSeq { notice(message) }
+            read(key, message.seq)
+        } else if message.seq > transcript.backlogSeq ?? 0 {
             show(message, keyword: "message")
+        } else if key == current {
+            show(message, keyword: "history")
         }
         if key == current, message.message.sender != me { read(key, message.seq) }
     }
@@ -277,7 +281,7 @@ extension ChatView {
         if news { transcript.backlogSeq = state.headSeq }
         transcript.state = state
         transcripts[state.conversation] = transcript
-        if news, state.unread > 0, state.conversation != current {
+        if news, state.unread > 0, state.conversation != current, !state.peer.isEmpty {
             let name = ChatLine.harmless(Self.title(state))
             steps.append(
                 .show(ChatLine(plain: "unread \(name) \(state.unread)", pretty: "\(name): \(state.unread) unread")))

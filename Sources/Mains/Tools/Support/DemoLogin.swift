@@ -13,6 +13,8 @@ enum DemoLogin {
 
     private struct Answer: Decodable { var token: String }
 
+    private struct Refusal: Decodable { var message: String }
+
     /// Largest answer that is read.
     static let largestAnswer = 64 * 1024
 
@@ -51,8 +53,8 @@ enum DemoLogin {
         channel.writeAndFlush(HTTPClientRequestPart.end(nil), promise: nil)
         let answer = try await answered.futureResult.get()
         guard (200..<300).contains(answer.status) else {
-            throw ToolError(
-                "the API refused the login (\(answer.status)): \(String(decoding: answer.body, as: UTF8.self))")
+            let why = try? JSONDecoder().decode(Refusal.self, from: Data(answer.body)).message
+            throw ToolError("the API refused the login: \(why ?? "status \(answer.status)")")
         }
         guard let token = try? JSONDecoder().decode(Answer.self, from: Data(answer.body)).token else {
             throw ToolError("the API's answer has no token")
