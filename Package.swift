@@ -85,6 +85,7 @@ let package = Package(
         .systemLibrary(
             name: "CSQLite", path: "Sources/CLibraries/CSQLite", pkgConfig: "sqlite3",
             providers: [.apt(["libsqlite3-dev"])]),
+        .systemLibrary(name: "CEpoll", path: "Sources/CLibraries/CEpoll"),
         library("Adapters", "EmbeddedStore", ["Ports", "CSQLite", logging] + shared),
         library(
             "Adapters", "NIOTransport",
@@ -114,13 +115,20 @@ let package = Package(
             dependencies: ["Wire", "Identity", "Machinery", nio("NIOCore"), nio("NIOPosix"), crypto, arguments],
             path: "Sources/Mains/Check", exclude: ["README.md"], swiftSettings: settings),
         .target(
+            name: "MartletBench",
+            dependencies: ["Wire", "Identity", "Machinery", "CEpoll", nio("NIOCore"), arguments],
+            path: "Sources/Mains/Bench", exclude: ["README.md"], swiftSettings: settings),
+        .target(
             name: "MartletTools",
             dependencies: [
-                "MartletClient", "Wire", "Identity", nio("NIOCore"), nio("NIOPosix"), nio("NIOHTTP1"), tls, arguments,
+                "MartletClient", "Wire", "Identity", "Machinery", crypto, nio("NIOCore"), nio("NIOPosix"),
+                nio("NIOHTTP1"), arguments,
             ],
             path: "Sources/Mains/Tools", exclude: ["README.md"], swiftSettings: settings),
         .executableTarget(
-            name: "martlet", dependencies: ["MartletSuite", "MartletCheck", "MartletTools", arguments], path: "Sources/Mains/martlet",
+            name: "martlet",
+            dependencies: ["MartletSuite", "MartletCheck", "MartletBench", "MartletTools", arguments],
+            path: "Sources/Mains/martlet",
             swiftSettings: settings),
 
         // Testing
@@ -130,21 +138,27 @@ let package = Package(
         // Tests
         tests("Architecture", []),
         tests("Wire", ["Wire", "Identity", "Machinery", nio("NIOCore")]),
-        tests("Edge", ["LoginRole"] + shared + [nio("NIOCore"), nio("NIOPosix"), nio("NIOHTTP1"), nio("NIOWebSocket"), tls, logging]),
+        tests(
+            "Edge",
+            ["LoginRole"] + shared + [
+                nio("NIOCore"), nio("NIOPosix"), nio("NIOHTTP1"), nio("NIOWebSocket"), tls, logging,
+            ]),
         tests("Roles", ["OnlineRole", "RouteRole", "UserRole", "MsgReaderRole", "Wire", "RPC", "Identity", protobuf]),
         tests("Contracts", ["EmbeddedStore", "TestKit", "Ports"] + shared),
+        tests("Bench", ["MartletBench", "Wire", "Identity", nio("NIOCore")]),
         tests(
             "Client",
             [
                 "MartletClient", "MartletTools", "Wire", "Identity", "Machinery", protobuf, nio("NIOCore"),
-                nio("NIOPosix"), arguments,
+                nio("NIOPosix"),
             ]),
         tests("Check", ["MartletCheck", "Wire", "Identity", "Machinery", nio("NIOCore")]),
         tests("Push", ["PushProxyRole", "PushServerRole", "PushWorkerRole", logging] + shared),
         tests(
             "Transport",
             ["NIOTransport", "ServiceSDK", "RPC", "Wire", "Identity", logging, nio("NIOCore"), nio("NIOPosix")]),
-        tests("API", ["APIRole", "Wire", "RPC", "Identity", nio("NIOCore"), nio("NIOPosix")]),
+        tests(
+            "API", ["APIRole", "Wire", "RPC", "Identity", crypto, logging, nio("NIOCore"), nio("NIOPosix")]),
         tests("StoragePath", ["IMRole", "MsgProxyRole", "MsgWriterRole"] + shared),
         tests("Simulation", ["Simulator", "IMRole", "MsgProxyRole", "MsgWriterRole"] + shared),
     ]

@@ -122,11 +122,12 @@ import Testing
 
     @Test func aHoleInTheSeqsIsOutOfOrder() {
         var world = World()
-        world.store(world.rows.filter { $0.seq != 3 }.map { row in
-            var row = row
-            if row.seq > 3 { row.n -= 1 }
-            return row
-        })
+        world.store(
+            world.rows.filter { $0.seq != 3 }.map { row in
+                var row = row
+                if row.seq > 3 { row.n -= 1 }
+                return row
+            })
         #expect(world.verdict.outOfOrder > 0)
         #expect(world.verdict.lost == 1)
     }

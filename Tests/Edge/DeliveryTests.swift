@@ -237,7 +237,9 @@ import Wire
         swap.deliver([LoginScript.delivery(2, to: [dave])])
         #expect(swap.takeFrames(1).map(\.seq) == [2, 1])
 
-        let other = PushedMessage.with { $0.conversation = "p:alice|bob"; $0.seq = 9 }
+        let other = PushedMessage.with {
+            $0.conversation = "p:alice|bob"; $0.seq = 9
+        }
         var (also, erin) = try faulty(.alsoSend(other))
         also.deliver([LoginScript.delivery(1, to: [erin])])
         #expect(also.takeFrames(1).map(\.seq) == [1, 9])

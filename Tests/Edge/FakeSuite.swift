@@ -74,6 +74,7 @@ final class FakeSuite: Sendable {
             return .serviceReplies(ServiceReplies.with { $0.replies = calls.calls.map(Self.serve) })
         }
         let user = FakeRole { payload in
+            if case .usersPut = payload { return .done(Done()) }
             guard case .appsGet(let request) = payload else { return nil }
             return .appsGot(
                 AppsGot.with { got in

@@ -143,8 +143,9 @@ import Wire
             var random = SeededRandom(seed: 99)
             for number in 0..<400 {
                 let webSocket = number % 2 == 1
-                guard let client = try? TestClient(
-                    port: webSocket ? suite.webSocket : suite.tcp, webSocket: webSocket, upgrade: number % 4 == 1)
+                guard
+                    let client = try? TestClient(
+                        port: webSocket ? suite.webSocket : suite.tcp, webSocket: webSocket, upgrade: number % 4 == 1)
                 else { continue }
                 let count = Int.random(in: 1...5000, using: &random)
                 var bytes = number % 3 == 0 ? stream : [UInt8](repeating: 0, count: count)

@@ -92,6 +92,7 @@ import Wire
         let call = try script.takeCall(.user)
         #expect(call.payload == .appsGet(AppsGet.with { $0.appIds = ["demo"] }))
         script.answer(call, .appsGot(AppsGot.with { $0.apps = [LoginScript.app()] }))
+        script.accountsExist()
         guard case .registerRequest(let request) = try script.takeCall(.online).payload else { return }
         #expect(request.registrations.count == 3)
         script.advance(ms: 59_000)
@@ -99,6 +100,7 @@ import Wire
         script.frame(4, LoginScript.hello())
         script.frame(4, LoginScript.authenticate(try script.token("u4")))
         script.flush()
+        script.accountsExist()
         #expect(script.takeCalls(.user).isEmpty)
         script.advance(ms: 2000)
         script.input(.opened(ConnectionID(5)))
@@ -175,7 +177,10 @@ import Wire
         let token = try TokenIssuer(appID: "demo", key: newKey)
             .issue(userID: "bob", lifetimeSeconds: 60, nowMS: script.now.wallMS)
         let rotated = LoginScript.app { app in
-            app.keys.append(AppKey.with { $0.keyID = "k2"; $0.secret = .init(newKey.secret) })
+            app.keys.append(
+                AppKey.with {
+                    $0.keyID = "k2"; $0.secret = .init(newKey.secret)
+                })
         }
         script.present(2, token: token, app: rotated)
         #expect(try script.takeCall(.online).payload.kind == 10)
@@ -197,6 +202,31 @@ import Wire
             }
             #expect(failure.isCode(.serviceUnavailable) && failure.retryable)
         }
+    }
+
+    /// A user exists from the first login on; who was seen lately is not asked about again.
+    @Test func accountsAreMadeOnceAndRemembered() throws {
+        var script = LoginScript()
+        try script.login(1, "alice")
+        script.input(.opened(ConnectionID(2)))
+        script.frame(2, LoginScript.hello())
+        script.frame(2, LoginScript.authenticate(try script.token("alice")))
+        script.flush()
+        #expect(script.takeCalls(.user).isEmpty)
+        #expect(script.takeCalls(.online).count == 1)
+        script.input(.opened(ConnectionID(3)))
+        script.frame(3, LoginScript.hello())
+        script.frame(3, LoginScript.authenticate(try script.token("bob")))
+        script.flush()
+        let call = try script.takeCall(.user)
+        guard case .usersPut(let request) = call.payload else {
+            Issue.record("\(call)")
+            return
+        }
+        #expect(request.users.map(\.profile.userID) == ["bob"])
+        #expect(script.takeCalls(.online).isEmpty, "registered before the account exists")
+        script.fail(call, .refused(Failure(.storeUnavailable, "")))
+        #expect(try script.takeError(3).isCode(.serviceUnavailable))
     }
 
     @Test func noPresenceNoSession() throws {

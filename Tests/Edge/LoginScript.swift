@@ -168,11 +168,24 @@ struct LoginScript {
         frame(id, Self.authenticate(token))
         flush()
         for call in takeCalls(.user) {
+            guard case .appsGet = call.payload else {
+                // The app's keys were known: this is about the account already.
+                answer(call, .done(Done()))
+                continue
+            }
             if let app {
                 var got = AppsGot()
                 got.apps = [app]
                 answer(call, .appsGot(got))
             }
+        }
+        accountsExist()
+    }
+
+    /// Answers that the accounts asked about exist, or were made.
+    mutating func accountsExist() {
+        for call in takeCalls(.user, where: { if case .usersPut = $0 { true } else { false } }) {
+            answer(call, .done(Done()))
         }
     }
 

@@ -15,11 +15,15 @@ import Wire
         script.answersLeases = false
         script.advance(ms: 100)
         let first = leases(&script)
-        #expect(first.map(\.payload) == [.leaseRequest(LeaseRequest.with {
-            $0.loginID = "login-0"
-            $0.leaseMs = 6000
-            $0.sessions = 1
-        })])
+        #expect(
+            first.map(\.payload) == [
+                .leaseRequest(
+                    LeaseRequest.with {
+                        $0.loginID = "login-0"
+                        $0.leaseMs = 6000
+                        $0.sessions = 1
+                    })
+            ])
         // One at a time; a lost one is not waited for longer than its call.
         script.advance(ms: 5000)
         #expect(leases(&script).isEmpty)

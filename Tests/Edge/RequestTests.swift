@@ -58,7 +58,8 @@ import Wire
         let frames = script.takeFrames(1)
         #expect(frames.compactMap(\.responseID) == [1])
         #expect(frames.compactMap(\.failureCode).map(\.request) == [2, 3])
-        #expect(frames.compactMap(\.failureCode).map(\.code) == [ErrorCode.busy.number, ErrorCode.resendInOrder.number])
+        #expect(
+            frames.compactMap(\.failureCode).map(\.code) == [ErrorCode.busy.number, ErrorCode.resendInOrder.number])
         // Sent before the client knew: too late. With the next turn: taken. The other key never noticed.
         script.ordered(1, 5, key: "a")
         #expect(script.takeFrames(1).compactMap(\.failureCode).map(\.code) == [ErrorCode.resendInOrder.number])

@@ -70,7 +70,8 @@ import Wire
 
         let webInbox = Inbox()
         let web = try await connect(suite, port: suite.webSocket, webInbox)
-        let upgrade = "GET /ws HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        let upgrade =
+            "GET /ws HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
             + "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
         // Frames right behind the upgrade, without waiting for its answer.
         try await web.writeAndFlush(

@@ -51,10 +51,12 @@ final class TestClient: @unchecked Sendable {
     }
 
     private func upgrade() throws {
-        try send(raw: Array("""
-            GET /ws HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
-            Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n
-            """.utf8))
+        try send(
+            raw: Array(
+                """
+                GET /ws HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+                Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n
+                """.utf8))
         let head = try readHTTP()
         #expect(head.hasPrefix("HTTP/1.1 101"))
         // The example of RFC 6455, section 1.3.

@@ -21,12 +21,13 @@ import Wire
         #expect(all.values.allSatisfy { if case .unknown = $0 { true } else { false } })
         let near = fabric.near
         #expect(await eventually { near.instances(of: .online).isEmpty || near.instances(of: .online) == ["o-1"] })
-        #expect(await eventually {
-            let again = Answers()
-            fabric.call(1, Fabric.order("hello"), again)
-            Thread.sleep(forTimeInterval: 0.05)
-            return again.all[1] == .answered(Fabric.order("hello"))
-        })
+        #expect(
+            await eventually {
+                let again = Answers()
+                fabric.call(1, Fabric.order("hello"), again)
+                Thread.sleep(forTimeInterval: 0.05)
+                return again.all[1] == .answered(Fabric.order("hello"))
+            })
         await fabric.stop()
     }
 

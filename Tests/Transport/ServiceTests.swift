@@ -112,7 +112,8 @@ private final class Fake: CallTarget {
         let target = try #require(directory.resolve(.any(MartletService.role), near: nil))
         let deadline = SystemClock.now().micros + 5_000_000
         let sink = Answers()
-        #expect(target.accept(IncomingCall(id: 1, origin: sink, payload: calls(["a", "b"]), deadline: deadline)) == nil)
+        #expect(
+            target.accept(IncomingCall(id: 1, origin: sink, payload: calls(["a", "b"]), deadline: deadline)) == nil)
         let failure = target.accept(IncomingCall(id: 2, origin: sink, payload: calls(["c"]), deadline: deadline))
         #expect(failure?.isCode(.overloaded) == true)
         service.leave()
@@ -133,7 +134,8 @@ private final class Fake: CallTarget {
         }
         directory.add(.pushProxy, "pp", proxy)
         let service = try MartletService(
-            svid: 1000, app: "demo", name: "one", directory: directory, logger: quiet) { _ in [] }
+            svid: 1000, app: "demo", name: "one", directory: directory, logger: quiet
+        ) { _ in [] }
         let devices = try await service.push(to: ["alice", "bob"], event: "ring", body: [1])
         #expect(devices == [[], [.delivered, .full]])
         guard case .pushEvents(let body)? = proxy.payloads.first else { return }
@@ -160,7 +162,8 @@ private final class Fake: CallTarget {
         var limits = ServiceConfig()
         limits.notifyAttempts = 2
         let service = try MartletService(
-            svid: 1000, app: "demo", name: "one", config: limits, directory: directory, logger: quiet) { _ in [] }
+            svid: 1000, app: "demo", name: "one", config: limits, directory: directory, logger: quiet
+        ) { _ in [] }
         let id = NoticeID.derived(from: "order 7 version 2", timeMS: 1_700_000_000_000)
         let outcomes = try await service.notify(["bob", "carol"], content: Array("ready".utf8), id: id)
         #expect(outcomes[0] == .accepted)

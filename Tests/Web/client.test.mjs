@@ -1,6 +1,8 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { FrameType as T, Method, Outcome, Schemas, Service, decode, encode, encodeFrame } from '../../Sources/Clients/Web/sdk/wire.js';
+import {
+  FrameType as T, Method, Outcome, Schemas, Service, decode, encode, encodeFrame,
+} from '../../Sources/Clients/Web/sdk/wire.js';
 import { Conversation, readRow } from '../../Sources/Clients/Web/sdk/conversation.js';
 import { World, view } from './world.mjs';
 
@@ -144,7 +146,8 @@ test('a dropped push is fetched when the next one shows the hole, and order hold
   alice.send(AB, '3');
   world.run(200);
   assert.deepEqual(view(bob, AB), ['1']);
-  const asked = () => world.server.log.filter((frame) => frame.svid === Service.HISTORY && frame.method === Method.HISTORY);
+  const asked = () => world.server.log
+    .filter((frame) => frame.svid === Service.HISTORY && frame.method === Method.HISTORY);
   assert.equal(asked().length, 0, 'it waits a moment first');
   world.run(1000);
   assert.deepEqual(view(bob, AB), ['1', '2', '3']);
@@ -157,7 +160,8 @@ test('SYNC_NEEDED finds what no push brought, without another message', () => {
   world.run(50);
   world.server.hooks.push = () => true;
   world.server.post('alice', AB, 'missed');
-  for (const session of world.server.online('bob')) session.frame({ type: T.SYNC_NEEDED, body: encode(Schemas.SyncNeeded, {}) });
+  const needed = { type: T.SYNC_NEEDED, body: encode(Schemas.SyncNeeded, {}) };
+  for (const session of world.server.online('bob')) session.frame(needed);
   world.run(2000);
   assert.deepEqual(view(bob, AB), ['seen', 'missed']);
   assert.equal(bob.chat.conversations.get(AB).unread, 2);
@@ -183,7 +187,8 @@ test('repeated pushes are acknowledged again and shown once; a hole in the ids i
   world.run(300);
   session.frame({ type: T.PUSH, id: 1, body: encode(Schemas.PushedMessage, row) });
   world.run(300);
-  const next = world.server.store('alice', 'd', AB, { clientMsgId: new Uint8Array(16), kind: 1, content: new Uint8Array([65]) }).row;
+  const item = { clientMsgId: new Uint8Array(16), kind: 1, content: new Uint8Array([65]) };
+  const next = world.server.store('alice', 'd', AB, item).row;
   session.frame({ type: T.PUSH, id: 3, body: encode(Schemas.PushedMessage, next) });
   world.run(300);
   assert.deepEqual(acksOf(world, 'bob'), [1, 1, 1]);
@@ -342,7 +347,8 @@ test('limits: contents and waiting messages', () => {
 });
 
 test('rows in any order, with duplicates, come out dense', () => {
-  const row = (seq) => readRow({ seq, n: seq, timeMs: seq, message: encode(Schemas.ChatMessage, { sender: 'alice', kind: 1 }) });
+  const message = encode(Schemas.ChatMessage, { sender: 'alice', kind: 1 });
+  const row = (seq) => readRow({ seq, n: seq, timeMs: seq, message });
   const conversation = new Conversation(AB, 'bob', 'alice');
   conversation.end = 0;
   const shown = [];
@@ -360,6 +366,15 @@ test('a recalled message is hidden and no longer counts', () => {
   world.run(100);
   assert.deepEqual(view(bob, AB)[0], '(recalled)');
   assert.equal(bob.chat.conversations.get(AB).unread, 0);
+});
+
+test('history shows a recalled message as its empty place', () => {
+  const message = encode(Schemas.ChatMessage, { sender: 'alice', kind: 3, control: true, targetSeq: 4 });
+  const row = readRow({ seq: 4, n: 4, timeMs: 1, message });
+  assert.deepEqual([row.recalled, row.control], [true, false]);
+  const conversation = new Conversation(AB, 'bob', 'alice');
+  conversation.receive(row);
+  assert.equal(conversation.unread, 0);
 });
 
 test('random faults, many seeds: nothing lost, nothing doubled, order kept', () => {

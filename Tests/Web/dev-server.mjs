@@ -16,8 +16,8 @@ const TYPES = {
   '.svg': 'image/svg+xml',
 };
 // The policy that the real server sends, so that what it forbids fails here too.
-const POLICY = "default-src 'self'; connect-src 'self' ws: wss:; img-src 'self' data:; object-src 'none'; base-uri 'none'; "
-  + "form-action 'self'; frame-ancestors 'none'";
+const POLICY = "default-src 'self'; connect-src 'self' ws: wss:; img-src 'self' data:; object-src 'none'; "
+  + "base-uri 'none'; form-action 'self'; frame-ancestors 'none'";
 const GUID = '258EAFA5-E914-47DA-95CA-C5AB0DC85B11';
 
 const port = Number(process.argv[2] ?? 8780);
@@ -111,8 +111,8 @@ function start() {
   });
   server.on('upgrade', (request, socket) => {
     const key = createHash('sha1').update(request.headers['sec-websocket-key'] + GUID).digest('base64');
-    socket.write(
-      `HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: ${key}\r\n\r\n`);
+    const head = ['HTTP/1.1 101 Switching Protocols', 'Upgrade: websocket', 'Connection: Upgrade'];
+    socket.write(`${[...head, `Sec-WebSocket-Accept: ${key}`].join('\r\n')}\r\n\r\n`);
     webSocket(socket);
   });
   server.listen(port, '127.0.0.1');

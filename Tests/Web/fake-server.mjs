@@ -1,12 +1,16 @@
-// A Martlet server in memory for the Web SDK's tests and for looking at the page: the client protocol's server side, with
-// dense seqs, dedup, seq notices, pushes until acked, sync, history, state and presence. Faults are switched on by hooks.
+// A Martlet server in memory for the Web SDK's tests and for looking at the page: the client protocol's server side,
+// with dense seqs, dedup, seq notices, sync, history, state and presence. Pushes are sent once: what a hook swallows
+// has to be found by the client. Faults are switched on by hooks.
 
+import './globals.mjs';
 import {
   FrameType as T, Method, Outcome, Presence, Schemas, Service, decode, decodeFrame, encode, encodeFrame, fromUtf8,
 } from '../../Sources/Clients/Web/sdk/wire.js';
 import { peerOf, toHex } from '../../Sources/Clients/Web/sdk/ids.js';
 
-const failure = (code, reason, retryable, retryAfterMs = 0) => ({ code, reason, message: reason, retryable, retryAfterMs });
+const failure = (code, reason, retryable, retryAfterMs = 0) => ({
+  code, reason, message: reason, retryable, retryAfterMs,
+});
 
 export class FakeServer {
   /** @param now the server's clock, Unix milliseconds */
@@ -84,7 +88,8 @@ export class FakeServer {
       for (const session of this.online(user)) {
         if (session === sessionOfSender) {
           const { conversation, seq, n, timeMs } = row;
-          session.pushFrame(T.SEQ_NOTICE, Schemas.SeqNotice, { stored: [{ conversation, clientMsgId, seq, n, timeMs }] });
+          const place = { conversation, clientMsgId, seq, n, timeMs };
+          session.pushFrame(T.SEQ_NOTICE, Schemas.SeqNotice, { stored: [place] });
         } else if (!this.hooks.push?.(row, session)) session.pushFrame(T.PUSH, Schemas.PushedMessage, row);
       }
     }
@@ -149,9 +154,7 @@ class Session {
     const frame = decodeFrame(bytes);
     this.server.log.push({ ...frame, user: this.user });
     switch (frame.type) {
-      case T.HELLO: return this.frame({
-        type: T.WELCOME, body: encode(Schemas.Welcome, { version: 1, serverTimeMs: this.server.now(), ...this.server.welcome }),
-      });
+      case T.HELLO: return this.welcome();
       case T.AUTHENTICATE: return this.authenticate(decode(Schemas.Authenticate, frame.body));
       case T.PING: return this.frame({ type: T.PONG });
       case T.PUSH_ACK: this.acked = Math.max(this.acked, frame.id); return undefined;
@@ -160,6 +163,11 @@ class Session {
         return this.server.hooks.request?.(frame, this) ? undefined : this.request(frame);
       default: return undefined;
     }
+  }
+
+  welcome() {
+    const welcome = { version: 1, serverTimeMs: this.server.now(), ...this.server.welcome };
+    this.frame({ type: T.WELCOME, body: encode(Schemas.Welcome, welcome) });
   }
 
   authenticate({ token, deviceId, platform }) {
@@ -249,7 +257,7 @@ class Session {
     const since = token.length === 0 ? 0 : Number(fromUtf8(token));
     const changed = [...this.server.index.get(this.user)].filter(([, entry]) => entry.version > since)
       .sort((a, b) => a[1].version - b[1].version);
-    const page = changed.slice(0, limit);
+    const page = changed.slice(0, limit || 200);
     const next = page.length > 0 ? page.at(-1)[1].version : since;
     this.answer(frame, Schemas.SyncResponse, {
       token: new TextEncoder().encode(String(next)), more: page.length < changed.length,
@@ -297,7 +305,8 @@ class Session {
     const { userIds } = decode(Schemas.PresenceRequest, frame.body);
     if (subscribe) this.watched = new Set(userIds);
     const state = (id) => (this.server.online(id).length > 0 ? Presence.ONLINE : Presence.OFFLINE);
-    this.answer(frame, Schemas.PresenceResponse, { users: userIds.map((userId) => ({ userId, state: state(userId) })) });
+    const users = userIds.map((userId) => ({ userId, state: state(userId) }));
+    this.answer(frame, Schemas.PresenceResponse, { users });
   }
 
   history(frame) {

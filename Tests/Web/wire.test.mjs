@@ -10,7 +10,8 @@ const hex = (bytes) => toHex(bytes);
 test('frames have exactly the bytes of Protocols/README.md', () => {
   assert.equal(hex(encodeFrame({ type: T.PING })), '05');
   assert.equal(hex(encodeFrame({ type: T.PUSH_ACK, id: 0x01020304 })), '0c01020304');
-  assert.equal(hex(encodeFrame({ type: T.REQUEST, svid: 4, method: 1, id: 7, body: utf8('x') })), '07000400010000000778');
+  const request = { type: T.REQUEST, svid: 4, method: 1, id: 7, body: utf8('x') };
+  assert.equal(hex(encodeFrame(request)), '07000400010000000778');
   assert.equal(
     hex(encodeFrame({ type: T.ORDERED_REQUEST, svid: 1, method: 1, id: 1, turn: 2, key: 'p:a|b', body: utf8('x') })),
     '0800010001000000010002' + '05' + hex(utf8('p:a|b')) + '78');
@@ -18,7 +19,8 @@ test('frames have exactly the bytes of Protocols/README.md', () => {
 
 test('frames survive the way there and back', () => {
   const frames = [
-    { type: T.HELLO, body: utf8('h') }, { type: T.PONG }, { type: T.BYE }, { type: T.PUSH, id: 0xffffffff, body: utf8('p') },
+    { type: T.HELLO, body: utf8('h') }, { type: T.PONG }, { type: T.BYE },
+    { type: T.PUSH, id: 0xffffffff, body: utf8('p') },
     { type: T.RESPONSE, id: 3, body: new Uint8Array(0) },
     { type: T.REQUEST, svid: 65535, method: 2, id: 9, body: utf8('r') },
     { type: T.ORDERED_REQUEST, svid: 1, method: 1, id: 9, turn: 65535, key: 'p:ä|б', body: utf8('r') },
@@ -38,7 +40,9 @@ test('protobuf bytes are those of protoc', () => {
     sender: 'alice', device: 'web-1', clientMsgId: new Uint8Array([1, 2, 3]), kind: 1, content: utf8('hé'),
     sentMs: 1_700_000_000_123, control: false, targetSeq: 0, svid: 0,
   };
-  assert.equal(hex(encode(Schemas.ChatMessage, message)), '0a05616c69636512057765622d311a0301020320012a0368c3a930fbd095ffbc31');
+  assert.equal(
+    hex(encode(Schemas.ChatMessage, message)),
+    '0a05616c69636512057765622d311a0301020320012a0368c3a930fbd095ffbc31');
   assert.deepEqual(decode(Schemas.ChatMessage, encode(Schemas.ChatMessage, message)), message);
   // A field that may be absent is there when it is false; one that may not be is left out.
   assert.equal(hex(encode(Schemas.StateChange, { conversation: 'c', muted: false, readSeq: 0 })), '0a01632800');

@@ -1,5 +1,6 @@
 // One clock, one network and any number of clients in memory: deterministic tests of the SDK.
 
+import './globals.mjs';
 import { MartletClient } from '../../Sources/Clients/Web/sdk/client.js';
 import { FakeServer } from './fake-server.mjs';
 import { fromUtf8 } from '../../Sources/Clients/Web/sdk/wire.js';
@@ -120,5 +121,6 @@ export class World {
 export function view(client, conversation) {
   const held = client.chat.conversations.get(conversation);
   const placed = (held?.rows ?? []).map((row) => (row.recalled ? '(recalled)' : fromUtf8(row.content)));
-  return [...placed, ...client.chat.outbox.pending(conversation).map((item) => `${fromUtf8(item.content)} [${item.state}]`)];
+  const waiting = client.chat.outbox.pending(conversation).map((item) => `${fromUtf8(item.content)} [${item.state}]`);
+  return [...placed, ...waiting];
 }

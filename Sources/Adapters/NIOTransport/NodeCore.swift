@@ -101,7 +101,8 @@ final class HostedRoles: Sendable {
         let roles = provider()
         return state.withLock { state in
             let known = state.now.list
-            let same = known.count == roles.count
+            let same =
+                known.count == roles.count
                 && zip(known, roles).allSatisfy { $0.role == $1.0 && $0.instance == $1.1 }
             if same, state.now.version > 0 { return state.now }
             var list: [PeerFrame.Hosted] = []

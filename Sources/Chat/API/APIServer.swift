@@ -11,7 +11,6 @@ import RPC
 public struct APIServer: Sendable {
     /// The port that was bound.
     public let port: Int
-    private let http: Server<HTTP1Channel>
 
     /// Binds, runs `body` while requests are answered, then stops accepting, lets running requests end and returns.
     /// Nothing outlives the call: the server runs in a child task.
@@ -30,7 +29,7 @@ public struct APIServer: Sendable {
                 defer { bound.continuation.finish() }
                 do {
                     try await http.run()
-                } catch {
+                } catch where !Task.isCancelled {
                     throw APIStartError.cannotServe(config.host, config.port, "\(error)")
                 }
                 return nil
@@ -38,14 +37,11 @@ public struct APIServer: Sendable {
             tasks.addTask {
                 var ports = bound.stream.makeAsyncIterator()
                 guard let port = await ports.next() else { return nil }
-                do {
-                    let result = try await body(APIServer(port: port, http: http))
-                    try await http.shutdownGracefully()
-                    return result
-                } catch {
-                    try? await http.shutdownGracefully()
-                    throw error
-                }
+                let result: Result<T, any Error>
+                do { result = .success(try await body(APIServer(port: port))) } catch { result = .failure(error) }
+                // Fails only when the listener is closed already, which is what is wanted.
+                try? await http.shutdownGracefully()
+                return try result.get()
             }
             var answer: T?
             while let done = try await tasks.next() { answer = done ?? answer }
@@ -54,7 +50,8 @@ public struct APIServer: Sendable {
         }
     }
 
-    /// Binds and answers requests until the task is cancelled; then running requests end and it returns.
+    /// Binds and answers requests until the task is cancelled, which cuts requests short; for an end that lets them
+    /// finish, use `start` and return from its body.
     ///
     /// - Parameter ready: called once, with the bound port.
     public static func run(
@@ -83,9 +80,9 @@ public struct APIServer: Sendable {
         var quiet = logger
         quiet.logLevel = max(logger.logLevel, .warning)
         let channel = HTTP1Channel(
-            responder: { [quiet] request, writer, channel in
-                let context = APIContext(source: ApplicationRequestContextSource(channel: channel, logger: quiet))
-                let response = await responder.respond(to: request, context: context)
+            responder: { request, writer, channel in
+                let remote = channel.remoteAddress?.ipAddress ?? ""
+                let response = await responder.respond(to: request, remoteAddress: remote)
                 try await writer.write(response: response.head, body: response.body)
             },
             configuration: .init(

@@ -23,7 +23,8 @@ enum Answer {
         if failure.retryAfterMs > 0 {
             response.headers[.retryAfter] = String((failure.retryAfterMs + 999) / 1000)
         }
-        if status == .unauthorized { response.headers[.wwwAuthenticate] = "Basic realm=\"martlet\"" }
+        // Not "Basic", though that is what apps send: a browser would open its own dialog over the page.
+        if status == .unauthorized { response.headers[.wwwAuthenticate] = "Martlet realm=\"martlet\"" }
         return response
     }
 }

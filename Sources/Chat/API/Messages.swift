@@ -144,7 +144,9 @@ extension APIMethods {
         var places: [String: Int] = [:]
         for (index, message) in messages.enumerated() {
             let key = message.from + "\u{1}" + message.conversation
-            if let place = places[key] { groups[place].append(index) } else {
+            if let place = places[key] {
+                groups[place].append(index)
+            } else {
                 places[key] = groups.count
                 groups.append([index])
             }

@@ -22,8 +22,9 @@ struct StaticFiles: Sendable {
         }
         let root = URL(fileURLWithPath: folder, isDirectory: true).resolvingSymlinksInPath()
         let keys: [URLResourceKey] = [.isRegularFileKey, .isSymbolicLinkKey]
-        guard let found = FileManager.default.enumerator(
-            at: root, includingPropertiesForKeys: keys, options: [.skipsHiddenFiles])
+        guard
+            let found = FileManager.default.enumerator(
+                at: root, includingPropertiesForKeys: keys, options: [.skipsHiddenFiles])
         else { throw APIStartError.webFolder("\(folder) cannot be read") }
         var files: [String: File] = [:]
         var bytes = 0

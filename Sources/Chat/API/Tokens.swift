@@ -31,7 +31,8 @@ enum UserToken {
             app: proven.app.appID, sub: user, iat: issuedAt, exp: issuedAt + lifetime, te: epoch)
         let encoder = JSONEncoder()
         encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes]
-        let signed = Base64URL.text(try encoder.encode(Header(kid: proven.key.keyID))) + "."
+        let signed =
+            Base64URL.text(try encoder.encode(Header(kid: proven.key.keyID))) + "."
             + Base64URL.text(try encoder.encode(claims))
         let code = HMAC<SHA256>.authenticationCode(
             for: Array(signed.utf8), using: SymmetricKey(data: proven.key.secret))

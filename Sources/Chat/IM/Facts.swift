@@ -117,7 +117,8 @@ extension IMMachine {
         if case .answered(.rowsRead(let body)) = result, body.pages.count == checks.count { pages = body.pages }
         for (index, check) in checks.enumerated() {
             if let failure = recallFailure(check, pages?[index], now: now),
-                groups[check.group]?.items[check.item].isOpen == true {
+                groups[check.group]?.items[check.item].isOpen == true
+            {
                 groups[check.group]?.items[check.item].verdict = .refused(failure)
             }
             gotFact(check.group)

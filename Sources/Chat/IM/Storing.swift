@@ -55,8 +55,10 @@ extension IMMachine {
 
     private mutating func takeRate(_ group: inout SendGroup, now: Instant) {
         let ref = ConversationRef(app: group.caller.appID, conversation: group.conversation)
-        var rate = rates[ref] ?? TokenBucket(
-            perSecond: config.messagesPerSecond, burst: config.messagesPerSecond, nowMicros: now.micros)
+        var rate =
+            rates[ref]
+            ?? TokenBucket(
+                perSecond: config.messagesPerSecond, burst: config.messagesPerSecond, nowMicros: now.micros)
         for index in group.items.indices where group.items[index].isOpen {
             guard rate.take(nowMicros: now.micros) else {
                 let text = "over \(Int(config.messagesPerSecond)) messages a second"

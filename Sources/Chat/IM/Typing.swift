@@ -30,8 +30,10 @@ struct TypingQueue {
             return reply
         }
         let typist = Typist(app: caller.appID, user: caller.userID, conversation: request.conversation)
-        var rate = rates[typist] ?? TokenBucket(
-            perSecond: config.typingPerSecond, burst: config.typingPerSecond, nowMicros: now.micros)
+        var rate =
+            rates[typist]
+            ?? TokenBucket(
+                perSecond: config.typingPerSecond, burst: config.typingPerSecond, nowMicros: now.micros)
         let allowed = rate.take(nowMicros: now.micros)
         rates[typist] = rate
         if allowed, events.count < Self.eventsPerFlush { events.append(Self.event(request, caller, peer)) }

@@ -76,8 +76,11 @@ extension UserMachine {
             switch item.wish {
             case .call(let slot): actions += settle(slot, failures == nil ? .failed(failure) : .done(failure))
             case .service(let slot):
-                if failure.code == 0 { actions += respond(slot, ServiceReply()) }
-                else { actions += respond(slot, failure: failure) }
+                if failure.code == 0 {
+                    actions += respond(slot, ServiceReply())
+                } else {
+                    actions += respond(slot, failure: failure)
+                }
             }
         }
         return actions

@@ -60,9 +60,11 @@ struct PushWindow: Sendable {
 
     /// Lets a waiter wait for the same message, if it is in the window.
     mutating func join(_ conversation: String, _ seq: UInt64, notice: Bool, _ waiter: Waiter) -> Bool {
-        guard let index = entries.firstIndex(where: {
-            $0.seq == seq && $0.notice == notice && $0.conversation == conversation
-        }) else { return false }
+        guard
+            let index = entries.firstIndex(where: {
+                $0.seq == seq && $0.notice == notice && $0.conversation == conversation
+            })
+        else { return false }
         if entries[index].waiter == nil {
             entries[index].waiter = waiter
         } else {
@@ -178,7 +180,8 @@ struct PushWindow: Sendable {
         return max(first.sentMicros, lastRepeatMicros) + waitMS * 1000
     }
 
-    /// The frame to write again: the oldest. A stream loses nothing on its way, so one frame that was never written is all
+    /// The frame to write again: the oldest. A stream loses nothing on its way, so one frame that was never written
+    /// is all
     /// that a repeat can heal, and the acknowledgement that follows it covers what came behind; repeating the whole
     /// window to a client that is merely slow would make it slower.
     mutating func again(now: UInt64, config: LoginConfig) -> [Frame] {

@@ -49,8 +49,11 @@ extension OnlineMachine {
         var actions: [Action] = []
         for (index, call) in requests.enumerated() {
             let slot = PartedCalls<ServiceReply>.Slot(job: job, index: index)
-            if let failure = begin(call, slot) { actions += respond(slot, failure: failure) }
-            else if presences[slot] == nil { actions += respond(slot, PresenceResponse()) }
+            if let failure = begin(call, slot) {
+                actions += respond(slot, failure: failure)
+            } else if presences[slot] == nil {
+                actions += respond(slot, PresenceResponse())
+            }
         }
         return actions
     }

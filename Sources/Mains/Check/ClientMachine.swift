@@ -122,7 +122,7 @@ struct ClientMachine {
     /// The connection is gone: a new one starts at turn 0, and everything unacknowledged is sent again, in order.
     private mutating func dropped(_ history: inout History) {
         for waiting in requests.values {
-            if case .send(_, _, let numbers) = waiting.pending { numbers.forEach { history.doubted($0) } }
+            if case .send(_, _, let numbers) = waiting.pending { for number in numbers { history.doubted(number) } }
         }
         requests.removeAll(keepingCapacity: true)
         syncing = false

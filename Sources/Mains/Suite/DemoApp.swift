@@ -19,8 +19,19 @@ struct DemoApp {
         app.exists = true
         var apps = AppsPut()
         apps.apps = [app]
+        try await ask(caller, .appsPut(apps))
+        var check = UserCheck()
+        check.users = access.users.keys.sorted().map { name in
+            var key = UserKey()
+            key.appID = access.app
+            key.userID = name
+            return key
+        }
+        guard case .userChecked(let checked) = try await answer(caller, .userCheck(check)) else { return }
         var users = UsersPut()
-        users.users = access.users.keys.sorted().map { name in
+        // Only those who are missing: a demo user may have changed the profile.
+        users.users = zip(check.users, checked.users).filter { !$1.exists }.map { key, _ in
+            let name = key.userID
             var put = UserPut()
             put.appID = access.app
             put.profile.userID = name
@@ -28,26 +39,27 @@ struct DemoApp {
             put.profile.exists = true
             return put
         }
-        try await ask(caller, .appsPut(apps))
-        try await ask(caller, .usersPut(users))
+        if !users.users.isEmpty { try await ask(caller, .usersPut(users)) }
     }
 
     private func ask(_ caller: RoleCaller, _ payload: Payload) async throws {
+        _ = try await answer(caller, payload)
+    }
+
+    private func answer(_ caller: RoleCaller, _ payload: Payload) async throws -> Payload {
         var last = ""
         for _ in 0..<Self.attempts {
             switch await caller.call(.any(.user), payload, timeoutMS: 2000) {
             case .answered(.done(let done)):
-                if let failure = done.failures.first(where: { $0.code != 0 }) {
-                    last = failure.message
-                } else {
-                    return
-                }
-            case .answered: last = "an answer of the wrong kind"
+                guard let failure = done.failures.first(where: { $0.code != 0 }) else { return .done(done) }
+                last = failure.message
+            case .answered(let payload): return payload
             case .refused(let failure), .unknown(let failure): last = failure.message
             }
             try await Task.sleep(for: .milliseconds(100))
         }
-        throw StartError("the demo app could not be made: \(last)", cure: "Look at the log above for the service that failed")
+        throw StartError(
+            "the demo app could not be made: \(last)", cure: "Look at the log above for the service that failed")
     }
 
     /// 20 s in all: a cold start of thirteen processes on a busy laptop.

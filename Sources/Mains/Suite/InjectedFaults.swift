@@ -5,7 +5,8 @@ import Runtime
 import Synchronization
 import Wire
 
-/// One thing broken on purpose, once, so that tests can prove that `martlet check` notices and that the push path heals.
+/// One thing broken on purpose, once, so that tests can prove that `martlet check` notices and that the push path
+/// heals.
 /// Only the hidden option `--fault NAME` sets it.
 public struct InjectedFaults: Sendable {
     var msgWriter = FaultHook()

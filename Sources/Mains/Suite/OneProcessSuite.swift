@@ -7,7 +7,8 @@ import NIOTransport
 import RPC
 import Runtime
 
-/// The whole suite in one process over the embedded stores. Every event loop has its own Login, Route, IM and MsgProxy, so
+/// The whole suite in one process over the embedded stores. Every event loop has its own Login, Route, IM and
+/// MsgProxy, so
 /// that a message stays on its thread up to the log; the stores and what follows the log have threads of their own.
 public struct OneProcessSuite: Sendable {
     let settings: SuiteSettings

@@ -33,7 +33,8 @@ public struct ProcessSuite: Sendable {
         try supervisor.start(topology)
         guard await ready(topology) else {
             supervisor.stop()
-            throw StartError("the services did not come up within 60 s", cure: "Look at the log above for the one that failed")
+            throw StartError(
+                "the services did not come up within 60 s", cure: "Look at the log above for the one that failed")
         }
         do {
             try Addresses(

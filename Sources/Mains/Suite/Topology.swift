@@ -40,7 +40,8 @@ public struct Topology: Codable, Equatable, Sendable {
     var settings: SuiteSettings {
         SuiteSettings(
             data: data, host: host, httpPort: httpPort, webSocketPort: webSocketPort, tcpPort: tcpPort,
-            rpcPort: 0, tls: tlsCertificate.flatMap { certificate in tlsKey.map { (certificate, $0) } }, loops: 1, faultName: fault,
+            rpcPort: 0, tls: tlsCertificate.flatMap { certificate in tlsKey.map { (certificate, $0) } }, loops: 1,
+            faultName: fault,
             fault: (try? fault.map(InjectedFaults.init(named:))) ?? InjectedFaults())
     }
 

@@ -40,7 +40,8 @@ public struct UpCommand: AsyncParsableCommand {
     public init() {}
 
     public func validate() throws {
-        for (name, port) in [("http", httpPort), ("ws", wsPort), ("tcp", tcpPort), ("rpc", rpcPort)] where !(0...65535).contains(port) {
+        let ports = [("http", httpPort), ("ws", wsPort), ("tcp", tcpPort), ("rpc", rpcPort)]
+        for (name, port) in ports where !(0...65535).contains(port) {
             throw ValidationError("--\(name)-port must be between 0 and 65535")
         }
         guard (tlsCert == nil) == (tlsKey == nil) else {

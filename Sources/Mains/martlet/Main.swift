@@ -1,4 +1,5 @@
 import ArgumentParser
+import MartletBench
 import MartletCheck
 import MartletSuite
 import MartletTools
@@ -12,7 +13,8 @@ struct Martlet: AsyncParsableCommand {
         discussion: "Start with `martlet up`, open the address that it prints, and `martlet chat --user alice`.",
         version: MartletVersion.text,
         subcommands: [
-            UpCommand.self, ChatCommand.self, CheckCommand.self, VersionCommand.self, ServeCommand.self,
+            UpCommand.self, ChatCommand.self, CheckCommand.self, BenchCommand.self, VersionCommand.self,
+            ServeCommand.self,
         ])
 }
 

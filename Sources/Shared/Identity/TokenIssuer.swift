@@ -39,8 +39,10 @@ public struct TokenIssuer: Sendable, Equatable {
         let now = nowMS / 1000
         return try issue(
             TokenClaims(
-                appID: appID, userID: userID, expiresAt: min(now + min(lifetimeSeconds, TokenLimits.maxSeconds),
-                TokenLimits.maxSeconds), issuedAt: now, epoch: epoch))
+                appID: appID, userID: userID,
+                expiresAt: min(
+                    now + min(lifetimeSeconds, TokenLimits.maxSeconds),
+                    TokenLimits.maxSeconds), issuedAt: now, epoch: epoch))
     }
 
     /// A token with exactly these claims.

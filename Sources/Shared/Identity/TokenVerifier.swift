@@ -61,8 +61,9 @@ public struct UnverifiedToken: Sendable, Equatable {
             throw .unknownKey(keyID)
         }
         // Compares in constant time.
-        guard HMAC<SHA256>.isValidAuthenticationCode(
-            signature, authenticating: signed, using: SymmetricKey(data: key.secret))
+        guard
+            HMAC<SHA256>.isValidAuthenticationCode(
+                signature, authenticating: signed, using: SymmetricKey(data: key.secret))
         else { throw .badSignature }
         let now = nowMS / 1000
         guard claims.expiresAt > now else { throw .expired }

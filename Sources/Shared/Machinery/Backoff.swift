@@ -9,7 +9,8 @@ public struct Backoff: Sendable, Equatable {
         self.mostMS = mostMS
     }
 
-    /// The next wait: half of the doubled ceiling, and a random part of the other half, so that nobody waits for nothing.
+    /// The next wait: half of the doubled ceiling, and a random part of the other half, so that nobody waits for
+    /// nothing.
     public mutating func nextMS(using random: inout some RandomNumberGenerator) -> UInt64 {
         let ceiling = min(mostMS, firstMS << UInt64(min(attempts, 20)))
         attempts += 1

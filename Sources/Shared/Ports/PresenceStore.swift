@@ -9,7 +9,8 @@ public protocol PresenceStore: AnyObject, Sendable {
     func begin(micros: UInt64, wallMS: UInt64)
 
     /// Adds registrations. The same session again keeps its epoch. Sessions of the same (app, user, platform) are
-    /// displaced, removed and named in the result, unless `keep_others` is set. Failures: `tokenRevoked`, `displaced` (a
+    /// displaced, removed and named in the result, unless `keep_others` is set. Failures: `tokenRevoked`, `displaced`
+    /// (a
     /// later login is there), `limitExceeded`, `storeUnavailable`.
     func register(_ items: [Registration], micros: UInt64) -> [RegisterResult]
 

@@ -4,7 +4,8 @@ import Synchronization
 import Wire
 
 /// One thread with one mailbox: everything hosted on a lane runs there, one letter after the other. A post costs a lock
-/// and an append; the thread is woken once per batch. Two kinds: over a NIO event loop (`Lane(loop:)`, nothing on it may
+/// and an append; the thread is woken once per batch. Two kinds: over a NIO event loop (`Lane(loop:)`, nothing on it
+/// may
 /// block) and over a thread of its own (`Lane.thread`, for stores and files).
 ///
 /// Isolation: `post` from any thread; everything else on the lane itself.

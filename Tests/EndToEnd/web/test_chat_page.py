@@ -4,8 +4,8 @@
     test_chat_page.py --base-url http://127.0.0.1:8080 --user alice:PASSWORD --user bob:PASSWORD \
         --restart-cmd 'COMMAND' [--screenshot FILE.png]
 
-COMMAND is run by the shell twice, with the word "stop" and then the word "start" behind it; it returns when the server is
-gone, and when it answers again. Needs Chromium, its driver and Selenium (Debian: chromium chromium-driver
+COMMAND is run by the shell twice, with the word "stop" and then the word "start" behind it; it returns when the server
+is gone, and when it answers again. Needs Chromium, its driver and Selenium (Debian: chromium chromium-driver
 python3-selenium). Exit code 0: everything was seen; 1: something was not, with a sentence and a screenshot; 2: the
 browser could not be started.
 """
@@ -181,6 +181,8 @@ def chat_live(one, two, tag):
     two.write(f"{tag} loud and clear", keyboard=True)
     one.sees(f"{tag} loud and clear")
     one.until("that the other is online", lambda: one.find("#peer-state").text in ("online", "typing…"))
+    paste(one, f"{tag} 🎉 你好")
+    two.sees(f"{tag} 🎉 你好")
     html = f"{tag} <b>not bold</b> <img src=x onerror=alert(1)>"
     two.write(html, keyboard=True)
     one.sees(html)
@@ -299,10 +301,12 @@ def picture(one, base_url, user, path):
         other.log_in(user[1])
         other.is_in()
         other.open(one.name)
+        one.driver.set_window_size(1180, 860)
+        one.write("Thanks, talk to you later!", keyboard=True)
         one.open(other.name)
         talk = [
             (other, "Sure. Did the new build make it through the night?"),
-            (one, "It did 🎉 Every message stored before it was acknowledged."),
+            (one, "It did. Every message stored before it was acknowledged."),
             (one, "I killed every service while it ran, twice, just to be sure."),
             (other, "And what you wrote while the server was down?"),
             (one, "Arrived when it came back. Once."),

@@ -1,4 +1,6 @@
-/// The recent store's tables, one string per version of the layout; never change one that was released.
+/// The recent store's tables, one string per version of the layout; never change one that was
+/// released. Dedup keys begin
+/// with a UUIDv7, so with the key in front their inserts stay together on the newest pages.
 enum RecentSchema {
     static let steps = [
         """
@@ -19,8 +21,8 @@ enum RecentSchema {
             sender TEXT NOT NULL, flags INTEGER NOT NULL, target INTEGER NOT NULL, blob BLOB NOT NULL,
             PRIMARY KEY(conv, seq)) WITHOUT ROWID;
         CREATE TABLE dedup(
-            conv INTEGER NOT NULL, key BLOB NOT NULL, seq INTEGER NOT NULL, time INTEGER NOT NULL,
-            PRIMARY KEY(conv, key)) WITHOUT ROWID;
+            key BLOB NOT NULL, conv INTEGER NOT NULL, seq INTEGER NOT NULL, time INTEGER NOT NULL,
+            PRIMARY KEY(key, conv)) WITHOUT ROWID;
         CREATE TABLE target(
             conv INTEGER NOT NULL, target_seq INTEGER NOT NULL, seq INTEGER NOT NULL, recall INTEGER NOT NULL,
             PRIMARY KEY(conv, target_seq, seq)) WITHOUT ROWID;
@@ -77,13 +79,13 @@ struct RecentStatements {
         pageUp = try database.prepare("\(row) AND seq >= ?2 AND seq < ?3 ORDER BY seq LIMIT ?4")
         pageDown = try database.prepare("\(row) AND seq >= ?2 AND seq < ?3 ORDER BY seq DESC LIMIT ?4")
         dedupAdd = try database.prepare("INSERT OR IGNORE INTO dedup(conv, key, seq, time) VALUES(?1, ?2, ?3, ?4)")
-        dedupGet = try database.prepare("SELECT seq FROM dedup WHERE conv = ?1 AND key = ?2")
+        dedupGet = try database.prepare("SELECT seq FROM dedup WHERE key = ?2 AND conv = ?1")
         dedupScan = try database.prepare(
             """
             SELECT d.conv, d.key, d.time, b.time FROM dedup d JOIN conversation c ON c.no = d.conv
-            JOIN bucket b ON b.bucket = c.bucket WHERE (d.conv, d.key) > (?1, ?2) ORDER BY d.conv, d.key LIMIT ?3
+            JOIN bucket b ON b.bucket = c.bucket WHERE (d.key, d.conv) > (?2, ?1) ORDER BY d.key, d.conv LIMIT ?3
             """)
-        dedupDrop = try database.prepare("DELETE FROM dedup WHERE conv = ?1 AND key = ?2")
+        dedupDrop = try database.prepare("DELETE FROM dedup WHERE key = ?2 AND conv = ?1")
         targetAdd = try database.prepare(
             "INSERT OR IGNORE INTO target(conv, target_seq, seq, recall) VALUES(?1, ?2, ?3, ?4)")
         ownCount = try database.prepare(

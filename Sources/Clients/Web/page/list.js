@@ -74,7 +74,8 @@ export class List {
     if (this.entries.has(id)) return this.entries.get(id);
     const parts = {
       item: node('li'), button: node('button', 'entry'), avatar: node('span', 'avatar'), dot: node('span', 'dot'),
-      name: node('span', 'name'), time: node('span', 'time'), preview: node('span', 'preview'), badge: node('span', 'badge'),
+      name: node('span', 'name'), time: node('span', 'time'), preview: node('span', 'preview'),
+      badge: node('span', 'badge'),
     };
     parts.button.type = 'button';
     parts.dot.title = t('online');

@@ -45,7 +45,8 @@ final class GatewayAcceptor: Sendable {
             .childChannelOption(.tcpOption(.tcp_nodelay), value: 1)
             .childChannelOption(.recvAllocator, value: receive)
             .childChannelOption(
-                .writeBufferWaterMark, value: .init(low: config.lowWaterBytes, high: config.highWaterBytes))
+                .writeBufferWaterMark, value: .init(low: config.lowWaterBytes, high: config.highWaterBytes)
+            )
             .childChannelInitializer { channel in
                 channel.eventLoop.makeCompletedFuture {
                     guard let loop = self.loops.first(where: { $0.eventLoop === channel.eventLoop }) else {

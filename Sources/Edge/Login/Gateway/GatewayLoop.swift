@@ -47,7 +47,7 @@ final class GatewayLoop: @unchecked Sendable {
         lane.run { self.input(.drain) }
         try await drained.futureResult.get()
         host.withdraw()
-        try await eventLoop.submit { self.connections.values.forEach { $0.abort() } }.get()
+        try await eventLoop.submit { for connection in self.connections.values { connection.abort() } }.get()
     }
 
     /// Open connections. On the loop only.

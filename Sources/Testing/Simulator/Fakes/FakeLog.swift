@@ -141,8 +141,9 @@ public struct FakeLog: RoleMachine {
         for name in topics.keys.sorted() {
             for group in topics[name]?.groups.keys.sorted() ?? [] {
                 let members = topics[name]?.groups[group]?.members ?? [:]
-                let waiting = Set(parked.filter { $0.request.log == name && $0.request.group == group }
-                    .map(\.request.member))
+                let waiting = Set(
+                    parked.filter { $0.request.log == name && $0.request.group == group }
+                        .map(\.request.member))
                 let silent = members.filter {
                     $0.value + Self.silentMicros < now.micros && !waiting.contains($0.key)
                 }
