@@ -94,7 +94,9 @@ import Wire
         try await bob.line("history p:alice|bob 30 alice m30")
         try bob.type("/history 10\n")
         try await bob.line("history p:alice|bob 1 alice m1")
-        #expect(bob.lines.filter { $0.hasPrefix("history") }.count == 30, "20 at first, then the 10 before them")
+        try bob.type("/history\n")
+        try await bob.line("history none")
+        #expect(bob.lines.filter { $0.hasPrefix("history p:") }.count == 30, "20 at first, then the 10 before them")
         try bob.end()
         #expect(try await code == 0)
         let read = try await server.with { $0.read["p:alice|bob"]?["bob"] }
