@@ -95,6 +95,17 @@ import Wire
         _ = try await server.stop()
     }
 
+    @Test func saysInWordsWhyItCannotConnect() async throws {
+        let alice = try client("alice", [ServerAddress(host: "127.0.0.1", port: 1)])
+        var events = alice.events.makeAsyncIterator()
+        alice.start()
+        let reason = try await first(&events) { notice -> String? in
+            if case .connection(.waiting(_, let reason)) = notice { reason } else { nil }
+        }
+        #expect(reason == "cannot reach 127.0.0.1:1: Connection refused")
+        alice.stop()
+    }
+
     @Test func aRefusedTokenEndsIt() async throws {
         let server = try await FakeServer(service: FakeService(seed: 4))
         let nobody = try ChatClient(

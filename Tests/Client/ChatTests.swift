@@ -94,7 +94,9 @@ import Wire
         try await bob.line("history p:alice|bob 30 alice m30")
         try bob.type("/history 10\n")
         try await bob.line("history p:alice|bob 1 alice m1")
-        #expect(bob.lines.filter { $0.hasPrefix("history") }.count == 30, "20 at first, then the 10 before them")
+        try bob.type("/history\n")
+        try await bob.line("history none")
+        #expect(bob.lines.filter { $0.hasPrefix("history p:") }.count == 30, "20 at first, then the 10 before them")
         try bob.end()
         #expect(try await code == 0)
         let read = try await server.with { $0.read["p:alice|bob"]?["bob"] }
@@ -212,6 +214,51 @@ import Wire
         let failure = Failure(.forbidden, "not yours")
         #expect(view.on(.failed(handle: 2, failure)).first == .mark(number: 2, .failed, plain: "failed 2 forbidden"))
         #expect(view.on(.ended(nil)) == [.quit(1)])
+    }
+
+    @Test func noticesAreReadBySeeingThemAndShownOnce() {
+        var view = ChatView(me: "alice", peer: nil)
+        var state = ConversationState(conversation: "u:alice")
+        state.headSeq = 2
+        state.readSeq = 1
+        state.unread = 1
+        #expect(view.on(.conversation(state)).isEmpty)
+        var message = ChatMessage()
+        message.svid = 1000
+        message.content = Data("tea".utf8)
+        func arrives(_ seq: UInt64) -> [ChatView.Step] {
+            view.on(.message(ShownMessage(conversation: "u:alice", seq: seq, n: seq, timeMS: 0, message: message)))
+        }
+        #expect(arrives(1) == [.read("u:alice", upTo: 1)], "read in an earlier session")
+        let news = arrives(2)
+        #expect(news.count == 2 && news.last == .read("u:alice", upTo: 2))
+        guard case .show(let line) = news.first else {
+            Issue.record("not shown")
+            return
+        }
+        #expect(line.plain == "notice 1000 2 tea")
+    }
+
+    @Test func whatComesBeforeTheFirstSyncOfAPeerIsBacklog() {
+        var view = ChatView(me: "alice", peer: "bob")
+        var state = ConversationState(conversation: "p:alice|carol")
+        state.peer = "carol"
+        state.headSeq = 1
+        state.unread = 1
+        #expect(view.on(.conversation(state)) == [.show(ChatLine(plain: "unread carol 1", pretty: "carol: 1 unread"))])
+        var message = ChatMessage()
+        message.sender = "carol"
+        message.kind = .contentText
+        message.content = Data("old".utf8)
+        func arrives(_ seq: UInt64) -> [ChatView.Step] {
+            view.on(
+                .message(ShownMessage(conversation: "p:alice|carol", seq: seq, n: seq, timeMS: 0, message: message)))
+        }
+        #expect(arrives(1).isEmpty, "the unread line said it")
+        #expect(arrives(2).count == 1, "news of others is shown, and not marked read")
+        let opened = view.on(ChatInput.to("carol"))
+        #expect(opened.contains(.read("p:alice|carol", upTo: 2)))
+        #expect(opened.contains(.watch(["carol"])))
     }
 
     @Test func foreignTextIsHarmless() {

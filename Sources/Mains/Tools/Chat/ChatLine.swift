@@ -31,9 +31,9 @@ struct ChatLine: Equatable, Sendable {
     /// The own message whose mark stands in front of `pretty`.
     var number: UInt64?
 
-    /// Something that only people want to know.
-    static func hint(_ text: String) -> ChatLine {
-        ChatLine(plain: nil, pretty: "\u{1B}[2m\(text)\u{1B}[0m", number: nil)
+    /// A quiet word to people; scripts are told `plain`, if anything.
+    static func hint(_ text: String, plain: String? = nil) -> ChatLine {
+        ChatLine(plain: plain, pretty: "\u{1B}[2m\(text)\u{1B}[0m", number: nil)
     }
 
     /// Text of others never moves the cursor, colours the screen or ends a script's line.

@@ -153,7 +153,9 @@ struct ChatView: Sendable {
     private mutating func older(_ limit: Int) {
         guard let conversation = current else { return complain("of which conversation? /to USER") }
         let oldest = transcripts[conversation]?.oldestShown ?? 0
-        guard oldest != 1 else { return steps.append(.show(.hint("that was the first message"))) }
+        guard oldest != 1 else {
+            return steps.append(.show(.hint("that was the first message", plain: "history none")))
+        }
         steps.append(.history(conversation, beforeSeq: oldest, limit: limit))
     }
 
@@ -335,7 +337,7 @@ extension ChatView {
     /// A page that `/history` asked for.
     mutating func on(page: HistoryPage) -> [Step] {
         steps = []
-        if page.messages.isEmpty { steps.append(.show(.hint("there is nothing before"))) }
+        if page.messages.isEmpty { steps.append(.show(.hint("there is nothing before", plain: "history none"))) }
         if let first = page.messages.first, var transcript = transcripts[page.conversation] {
             transcript.oldestShown = min(transcript.oldestShown == 0 ? first.seq : transcript.oldestShown, first.seq)
             transcripts[page.conversation] = transcript
