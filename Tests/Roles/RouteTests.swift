@@ -160,6 +160,41 @@ import Wire
         #expect(short.serviceReplies(odd.id)?.first?.failure.isCode(.outcomeUnknown) == true)
     }
 
+    @Test func repeatableCallsGoToAnotherInstanceWhenTheirOutcomeIsUnknown() throws {
+        func start(_ ids: String...) -> Route {
+            var route = Route(RouteMachine(instance: "r1"))
+            for id in ids {
+                let announce = ServiceAnnounce.with {
+                    $0.svids = [1]
+                    $0.instanceID = id
+                    $0.repeatableMethods = [7]
+                }
+                _ = route.call(.serviceAnnounce(announce))
+            }
+            return route
+        }
+        var route = start("im/a", "im/b")
+        let sent = route.call(.serviceCalls(.with { $0.calls = Self.numbered([7, 8]) }))
+        let again = route.answer(try sent.actions.first(), timedOut)
+        #expect(again.asked.map(\.address) == [.instance(.im, "b")])
+        #expect(Self.methods(again.asked.first) == [7], "what is not repeatable is not repeated")
+        let done = route.answer(try again.first(), try Self.echo(try again.first()))
+        #expect(done.serviceReplies(sent.id)?.map(\.failure.reason) == ["", "outcome_unknown"])
+        // Once open, a refusal of the second instance, none at all, or a passed deadline are no certain failures.
+        let refusedNext = route.call(serviceCalls(serviceCall(1, 7)))
+        let second = route.answer(try refusedNext.actions.first(), timedOut)
+        let end = route.answer(try second.first(), refused)
+        #expect(end.serviceReplies(refusedNext.id)?.first?.failure.isCode(.outcomeUnknown) == true)
+        var single = start("im/a")
+        let only = single.call(serviceCalls(serviceCall(1, 7)))
+        let gone = single.answer(try only.actions.first(), timedOut)
+        #expect(gone.serviceReplies(only.id)?.first?.failure.isCode(.outcomeUnknown) == true)
+        let late = route.call(serviceCalls(serviceCall(1, 7)), deadlineMS: 100)
+        route.pass(ms: 200)
+        let expired = route.answer(try late.actions.first(), timedOut)
+        #expect(expired.serviceReplies(late.id)?.first?.failure.isCode(.outcomeUnknown) == true)
+    }
+
     @Test func breakerSkipsAfterFiveFailuresAndCloses() throws {
         var route = Self.route("im/a")
         for round in 1...5 {

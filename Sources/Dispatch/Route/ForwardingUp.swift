@@ -7,8 +7,11 @@ struct UpItem: Sendable {
     let slot: PartedCalls<ServiceReply>.Slot
     let call: ServiceCall
     let deadline: UInt64
-    /// The instance that refused the first hand-over.
-    var refusedBy: String?
+    /// The instance that the first hand-over failed at.
+    var failedAt: String?
+    /// That instance did not refuse: it may have carried the call out. Only a repeatable call is tried again then, and
+    /// it never becomes a certain failure any more.
+    var isOpen = false
 }
 
 /// ServiceCalls: grouped by instance, one call per instance and flush.
@@ -50,7 +53,7 @@ extension RouteMachine {
         }
         let job = jobs.open(id, count: calls.calls.count)
         for (index, call) in calls.calls.enumerated() {
-            waiting.append(UpItem(slot: .init(job: job, index: index), call: call, deadline: deadline, refusedBy: nil))
+            waiting.append(UpItem(slot: .init(job: job, index: index), call: call, deadline: deadline))
         }
         return []
     }
@@ -66,12 +69,12 @@ extension RouteMachine {
             let service = ServiceKey(svid: item.call.svid, app: item.call.caller.appID)
             if item.deadline <= now.micros {
                 let failure = Failure(.deadlineExceeded, "the call waited past its deadline and was not handed over")
-                actions += answer(item.slot, failure: failure)
+                actions += answer(item.slot, failure: item.isOpen ? Self.unknown : failure)
                 continue
             }
             let key = orderKey(item, service)
             let known = key.flatMap { together[$0] }
-            guard let instance = known ?? table.choose(service, excluding: item.refusedBy, now: now.micros) else {
+            guard let instance = known ?? table.choose(service, excluding: item.failedAt, now: now.micros) else {
                 actions += answer(item.slot, failure: absence(item, service, now))
                 continue
             }
@@ -108,23 +111,30 @@ extension RouteMachine {
             var actions: [Action] = []
             for (item, reply) in zip(items, replies.replies) { actions += answer(item.slot, reply) }
             return actions
-        case .refused: return failed(instance, now) + tryAgain(instance, items)
-        case .answered, .unknown:
-            let failure = Failure(.outcomeUnknown, "the service did not answer; the call may have been carried out")
-            return failed(instance, now) + items.flatMap { answer($0.slot, failure: failure) }
+        case .refused: return failed(instance, now) + tryAgain(instance, items, isOpen: false)
+        case .answered, .unknown: return failed(instance, now) + tryAgain(instance, items, isOpen: true)
         }
     }
 
-    /// A first refusal goes to another instance at the flush that follows; a second one is the caller's.
-    private mutating func tryAgain(_ instance: String, _ items: [UpItem]) -> [Action] {
+    private static let unknown = Failure(
+        .outcomeUnknown, "the service did not answer; the call may have been carried out")
+
+    /// A first failure goes to another instance at the flush that follows, unless the first one may have carried it
+    /// out and its service did not say that this does no harm; a second one is the caller's.
+    private mutating func tryAgain(_ instance: String, _ items: [UpItem], isOpen: Bool) -> [Action] {
         var actions: [Action] = []
         var again: [UpItem] = []
         for var item in items {
-            if item.refusedBy != nil {
+            let service = ServiceKey(svid: item.call.svid, app: item.call.caller.appID)
+            if isOpen, item.failedAt != nil || !table.isRepeatable(service, item.call.method) {
+                actions += answer(item.slot, failure: Self.unknown)
+            } else if item.failedAt != nil {
                 let text = "two instances of service \(item.call.svid) refused the call"
-                actions += answer(item.slot, failure: Failure(.serviceUnavailable, text))
+                let failure = item.isOpen ? Self.unknown : Failure(.serviceUnavailable, text)
+                actions += answer(item.slot, failure: failure)
             } else {
-                item.refusedBy = instance
+                item.failedAt = instance
+                item.isOpen = isOpen
                 again.append(item)
             }
         }
@@ -139,7 +149,8 @@ extension RouteMachine {
 
     /// Why nobody can take the call.
     private func absence(_ item: UpItem, _ service: ServiceKey, _ now: Instant) -> Failure {
-        if item.refusedBy != nil || table.knows(service, now: now.micros) {
+        if item.isOpen { return Self.unknown }
+        if item.failedAt != nil || table.knows(service, now: now.micros) {
             let text = "no instance of service \(service.svid) takes calls at present"
             return Failure(.serviceUnavailable, text, retryAfterMS: config.retryAfterMS)
         }

@@ -8,6 +8,10 @@ extension RouteMachine {
         guard let address = Self.address(of: announce.instanceID) else {
             return [.refuse(id, Failure(.malformedRequest, "instance_id must be role/instance"))]
         }
+        guard announce.repeatableMethods.count <= config.maxRepeatableMethods else {
+            let text = "at most \(config.maxRepeatableMethods) repeatable methods"
+            return [.refuse(id, Failure(.malformedRequest, text))]
+        }
         for svid in announce.svids {
             guard svid <= WellKnownService.last else {
                 return [.refuse(id, Failure(.malformedRequest, "an svid has 16 bits"))]
@@ -24,7 +28,11 @@ extension RouteMachine {
                 continue
             }
             let limit = config.maxRegistrations
-            guard table.register(key, announce.instanceID, address, until: until, limit: limit) else {
+            let repeatable = announce.repeatableMethods
+            guard
+                table.register(
+                    key, announce.instanceID, address, repeatable: repeatable, until: until, limit: limit)
+            else {
                 return [.refuse(id, Failure(.overloaded, "route holds \(limit) registrations already"))]
             }
         }

@@ -19,6 +19,8 @@ public struct RouteConfig: Sendable, Equatable {
     public var maxItems = 65_536
     /// Registrations (service, instance) at once.
     public var maxRegistrations = 65_536
+    /// Repeatable methods of one service; they are searched one by one, and only after a failure.
+    public var maxRepeatableMethods = 64
 
     public init() {}
 }

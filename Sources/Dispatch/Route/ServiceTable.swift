@@ -25,6 +25,8 @@ struct ServiceTable: Sendable {
     private struct Service: Sendable {
         var instances: [Instance] = []
         var turn = 0
+        /// Methods that do no harm when they are done twice, as the instance that announced last has it.
+        var repeatable: [UInt32] = []
     }
 
     private struct Breaker: Sendable {
@@ -37,8 +39,11 @@ struct ServiceTable: Sendable {
     private(set) var registrations = 0
 
     /// Adds or renews; false when the table is full.
-    mutating func register(_ key: ServiceKey, _ id: String, _ address: Address, until: UInt64, limit: Int) -> Bool {
+    mutating func register(
+        _ key: ServiceKey, _ id: String, _ address: Address, repeatable: [UInt32] = [], until: UInt64, limit: Int
+    ) -> Bool {
         var service = services[key] ?? Service()
+        service.repeatable = repeatable
         if let index = service.instances.firstIndex(where: { $0.id == id }) {
             service.instances[index].until = until
         } else {
@@ -65,6 +70,10 @@ struct ServiceTable: Sendable {
 
     func knows(_ key: ServiceKey, now: UInt64) -> Bool {
         services[key]?.instances.contains { $0.until > now } ?? false
+    }
+
+    func isRepeatable(_ key: ServiceKey, _ method: UInt32) -> Bool {
+        services[key]?.repeatable.contains(method) ?? false
     }
 
     /// More than one instance: only then does it matter which one a call's neighbours went to.

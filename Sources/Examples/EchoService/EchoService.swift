@@ -29,7 +29,9 @@ struct EchoService: AsyncParsableCommand {
         let instance = name ?? "echo-\(ProcessInfo.processInfo.processIdentifier)"
         let reminders = Reminders()
         let users = Users()
-        let service = try MartletService(svid: svid, app: app, name: instance) { requests in
+        var config = ServiceConfig()
+        config.repeatableMethods = [Methods.Number.echo, Methods.Number.time]
+        let service = try MartletService(svid: svid, app: app, name: instance, config: config) { requests in
             await Methods(instance: instance, reminders: reminders, users: users).answer(requests)
         }
         users.join(service)

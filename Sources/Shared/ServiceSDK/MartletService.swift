@@ -154,6 +154,7 @@ public final class MartletService: Sendable {
         body.appID = app
         body.instanceID = "\(Self.role)/\(name)"
         body.leaving = leaving
+        body.repeatableMethods = config.repeatableMethods
         let deadline = SystemClock.now().micros + UInt64(config.announceEveryMS) * 2000
         let call = IncomingCall(id: 0, origin: nil, payload: .serviceAnnounce(body), deadline: deadline)
         for route in directory.targets(of: .route) { _ = route.accept(call) }

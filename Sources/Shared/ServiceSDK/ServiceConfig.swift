@@ -19,6 +19,11 @@ public struct ServiceConfig: Sendable, Equatable {
     /// Bytes of one notice or event.
     public var maxContentBytes = 32 << 10
 
+    /// Methods that do no harm when they are done twice (reads, and whatever the service itself recognises as done).
+    /// When an instance dies while it answers one, Route asks another instance instead of telling the user that the
+    /// outcome is unknown. At most 64.
+    public var repeatableMethods: [UInt32] = []
+
     public init() {}
 }
 

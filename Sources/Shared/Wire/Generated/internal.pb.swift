@@ -240,6 +240,9 @@ public nonisolated struct ServiceAnnounce: Sendable {
   /// drain: no new calls
   public var leaving: Bool = false
 
+  /// doing these twice is doing them once: Route may ask another instance when
+  public var repeatableMethods: [UInt32] = []
+
   public var unknownFields = SwiftProtobuf.UnknownStorage()
 
   public init() {}
@@ -2236,7 +2239,7 @@ nonisolated extension ServiceReply: SwiftProtobuf.Message, SwiftProtobuf._Messag
 
 nonisolated extension ServiceAnnounce: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
   public static let protoMessageName: String = _protobuf_package + ".ServiceAnnounce"
-  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}svids\0\u{3}app_id\0\u{3}instance_id\0\u{1}leaving\0")
+  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}svids\0\u{3}app_id\0\u{3}instance_id\0\u{1}leaving\0\u{3}repeatable_methods\0")
 
   public mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
     while let fieldNumber = try decoder.nextFieldNumber() {
@@ -2248,6 +2251,7 @@ nonisolated extension ServiceAnnounce: SwiftProtobuf.Message, SwiftProtobuf._Mes
       case 2: try { try decoder.decodeSingularStringField(value: &self.appID) }()
       case 3: try { try decoder.decodeSingularStringField(value: &self.instanceID) }()
       case 4: try { try decoder.decodeSingularBoolField(value: &self.leaving) }()
+      case 5: try { try decoder.decodeRepeatedUInt32Field(value: &self.repeatableMethods) }()
       default: break
       }
     }
@@ -2266,6 +2270,9 @@ nonisolated extension ServiceAnnounce: SwiftProtobuf.Message, SwiftProtobuf._Mes
     if self.leaving != false {
       try visitor.visitSingularBoolField(value: self.leaving, fieldNumber: 4)
     }
+    if !self.repeatableMethods.isEmpty {
+      try visitor.visitPackedUInt32Field(value: self.repeatableMethods, fieldNumber: 5)
+    }
     try unknownFields.traverse(visitor: &visitor)
   }
 
@@ -2274,6 +2281,7 @@ nonisolated extension ServiceAnnounce: SwiftProtobuf.Message, SwiftProtobuf._Mes
     if lhs.appID != rhs.appID {return false}
     if lhs.instanceID != rhs.instanceID {return false}
     if lhs.leaving != rhs.leaving {return false}
+    if lhs.repeatableMethods != rhs.repeatableMethods {return false}
     if lhs.unknownFields != rhs.unknownFields {return false}
     return true
   }
