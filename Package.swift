@@ -160,6 +160,11 @@ let package = Package(
         tests(
             "API", ["APIRole", "Wire", "RPC", "Identity", crypto, logging, nio("NIOCore"), nio("NIOPosix")]),
         tests("StoragePath", ["IMRole", "MsgProxyRole", "MsgWriterRole"] + shared),
-        tests("Simulation", ["Simulator", "IMRole", "MsgProxyRole", "MsgWriterRole"] + shared),
+        tests(
+            "Simulation",
+            [
+                "Simulator", "TestKit", "EmbeddedStore", "Ports", "IMRole", "MsgProxyRole", "MsgWriterRole",
+                "MsgReaderRole", "UserRole",
+            ] + shared),
     ]
 )

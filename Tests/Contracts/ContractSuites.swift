@@ -42,6 +42,17 @@ import Testing
         try contract.run(try SQLiteRecentStore(path: ":memory:"))
     }
 
+    /// The same promises through a file layer that is not this machine's.
+    @Test(arguments: RecentStoreContract.cases) func sqliteRecentOnALayer(_ contract: RecentStoreContract.Case) throws {
+        var config = config
+        config.checkpointPages = 5
+        try contract.run(try SQLiteRecentStore(path: "recent.sqlite", config: config, files: SimulatedDisk()))
+    }
+
+    @Test(arguments: UserStoreContract.cases) func sqliteUsersOnALayer(_ contract: UserStoreContract.Case) throws {
+        try contract.run(try SQLiteUserStore(path: "users.sqlite", files: SimulatedDisk()))
+    }
+
     /// The same promises when heads are not cached.
     @Test(arguments: RecentStoreContract.cases) func sqliteRecentUncached(_ contract: RecentStoreContract.Case) throws {
         var config = EmbeddedConfig()

@@ -51,6 +51,24 @@ import Wire
         #expect(marks[1] > marks[0] + SQLiteRecentStore.commitJump / 2)
     }
 
+    /// SQLite's own way to the files and the one through a file layer leave the same files behind.
+    @Test func bothWaysToTheDiskMeet() throws {
+        defer { try? cleanUp() }
+        for turn in UInt64(0)..<6 {
+            let files: (any FileLayer)? = turn % 2 == 0 ? RealFiles() : nil
+            let store = try SQLiteRecentStore(path: path, files: files)
+            #expect(put(store, rows("p:a|b", turn * 20 + 1...turn * 20 + 20)) == [.commitDone])
+            #expect(
+                error { _ = try SQLiteRecentStore(path: path, files: RealFiles()) }?.kind == .locked || files == nil)
+            var query = RowsQuery()
+            query.appID = "demo"
+            query.conversation = "p:a|b"
+            query.fromSeq = 1
+            let read = store.rows([query]).first?.rows.map(\.seq)
+            #expect(read == Array(1...turn * 20 + 20))
+        }
+    }
+
     @Test func usersAndTokensSurviveARestart() throws {
         defer { try? cleanUp() }
         var users: SQLiteUserStore? = try SQLiteUserStore(path: path)

@@ -23,7 +23,8 @@ public struct EmbeddedBackends: Sendable {
     ///
     /// - Parameters:
     ///   - folder: the data folder; made when absent.
-    ///   - files: `RealFiles()`; the log goes through it. SQLite always uses this machine's file system.
+    ///   - files: where everything lies. With `RealFiles()` SQLite takes its own way to the same files, which saves a
+    ///     copy per page; with any other layer it goes through that layer.
     ///   - incarnation: what a new log is called; random unless a test says otherwise.
     ///   - wallMS: Unix milliseconds, for the age of log segments.
     /// - Throws: one sentence that says what to do: folder read-only, disk full, in use, damaged, from a newer version.
@@ -42,12 +43,14 @@ public struct EmbeddedBackends: Sendable {
             push = try SegmentLog.open(
                 folder: "\(folder)/log-push", files: files, config: config, incarnation: incarnation, wallMS: wallMS)
         }
+        let layer: (any FileLayer)? = files is RealFiles ? nil : files
+        let tokens = try SQLiteTokenEpochs(path: "\(folder)/tokens.sqlite", config: config, files: layer)
         return EmbeddedBackends(
             log: log, pushLog: push,
-            recent: try SQLiteRecentStore(path: "\(folder)/recent.sqlite", config: config),
+            recent: try SQLiteRecentStore(path: "\(folder)/recent.sqlite", config: config, files: layer),
             hot: MemoryHotStore(bytes: config.hotBytes, rows: config.hotRows),
-            presence: MemoryPresenceStore(tokens: try SQLiteTokenEpochs(path: "\(folder)/tokens.sqlite")),
-            users: try SQLiteUserStore(path: "\(folder)/relational.sqlite"))
+            presence: MemoryPresenceStore(tokens: tokens),
+            users: try SQLiteUserStore(path: "\(folder)/relational.sqlite", config: config, files: layer))
     }
 
     /// Port role `log`, serving "msg".

@@ -25,5 +25,8 @@ public struct EmbeddedConfig: Sendable, Equatable {
     /// Page cache of the recent store.
     public var recentCacheBytes = 64 << 20
 
+    /// Pages of 4 KiB that gather in the write-ahead log of a SQLite file before they are copied into the file.
+    public var checkpointPages = SQLiteDatabase.checkpointPages
+
     public init() {}
 }

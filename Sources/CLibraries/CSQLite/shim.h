@@ -12,4 +12,10 @@ static inline int martlet_bind_blob_static(sqlite3_stmt *s, int i, const void *b
 }
 /* sqlite3_config is variadic. Must run before the first connection: statistics cost a lock per allocation. */
 static inline int martlet_sqlite_quiet(void) { return sqlite3_config(SQLITE_CONFIG_MEMSTATUS, 0); }
+
+/* A file of a VFS that is written in Swift: SQLite allocates it, `object` is the Swift object behind it. */
+typedef struct martlet_sqlite_file {
+    sqlite3_file base;
+    void *object;
+} martlet_sqlite_file;
 #endif

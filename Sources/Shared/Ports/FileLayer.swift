@@ -23,6 +23,9 @@ public protocol OpenFile: AnyObject, Sendable {
     func size() throws(FileError) -> Int
     /// Appends all of the bytes, or throws; after a throw some may have been written.
     func append(_ bytes: UnsafeRawBufferPointer) throws(FileError)
+    /// Puts all of the bytes at `position`, or throws; after a throw some may have been written. What lies between the
+    /// end of the file and `position` becomes zeros.
+    func write(_ bytes: UnsafeRawBufferPointer, at position: Int) throws(FileError)
     /// Up to `count` bytes from `position`; fewer only at the end of the file.
     func read(at position: Int, count: Int) throws(FileError) -> [UInt8]
     func truncate(to size: Int) throws(FileError)

@@ -23,21 +23,30 @@ public struct Violation: Equatable, Sendable, CustomStringConvertible {
 /// What the storage path promises, checked against what the clients were told and what the stores hold.
 public struct Promises {
     private let lanes: [ScriptedClients.Lane]
-    private let recent: FakeRecent
+    private let rows: [String: [StoredRow]]
+    private let mistakes: [String]
     /// Places of every message by who wrote it and its id.
     private var places: [String: [UInt64]] = [:]
     private var found: [Violation] = []
 
     public init(clients: [ScriptedClients.Lane], recent: FakeRecent) {
+        self.init(clients: clients, rows: recent.rows, mistakes: recent.mistakes)
+    }
+
+    /// - Parameters:
+    ///   - rows: what the recent store holds, by `FakeRecent.name`, ascending.
+    ///   - mistakes: what a store found wrong with what it was brought.
+    public init(clients: [ScriptedClients.Lane], rows: [String: [StoredRow]], mistakes: [String] = []) {
         self.lanes = clients
-        self.recent = recent
+        self.rows = rows
+        self.mistakes = mistakes
     }
 
     /// Everything that is wrong, in a fixed order.
     public mutating func check() -> [Violation] {
-        found = recent.mistakes.map { Violation(.mistake, $0) }
+        found = mistakes.map { Violation(.mistake, $0) }
         places = [:]
-        for (name, rows) in recent.rows.sorted(by: { $0.key < $1.key }) { check(name, rows) }
+        for (name, rows) in rows.sorted(by: { $0.key < $1.key }) { check(name, rows) }
         var known: Set<String> = []
         for lane in lanes { check(lane, &known) }
         for key in places.keys.sorted() where !known.contains(key) {

@@ -6,10 +6,10 @@ public struct RealFiles: FileLayer {
     public init() {}
 
     public func open(_ path: String, create: Bool) throws(FileError) -> any OpenFile {
-        let flags = O_RDWR | O_APPEND | O_CLOEXEC | (create ? O_CREAT : 0)
+        let flags = O_RDWR | O_CLOEXEC | (create ? O_CREAT : 0)
         let descriptor = Foundation.open(path, flags, 0o644)
         guard descriptor >= 0 else { throw Self.failure("open", path) }
-        return RealFile(path: path, descriptor: descriptor)
+        return try RealFile(path: path, descriptor: descriptor)
     }
 
     public func list(_ folder: String) throws(FileError) -> [String] {
@@ -51,7 +51,7 @@ public struct RealFiles: FileLayer {
     public func lock(_ path: String) throws(FileError) -> any AnyObject & Sendable {
         let descriptor = Foundation.open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0o644)
         guard descriptor >= 0 else { throw Self.failure("open", path) }
-        let file = RealFile(path: path, descriptor: descriptor)
+        let file = try RealFile(path: path, descriptor: descriptor)
         guard flock(descriptor, LOCK_EX | LOCK_NB) == 0 else {
             if errno == EWOULDBLOCK { throw FileError("lock", path, .locked) }
             throw Self.failure("lock", path)
@@ -70,14 +70,19 @@ public struct RealFiles: FileLayer {
     }
 }
 
-/// A descriptor, closed when released.
-private final class RealFile: OpenFile {
+/// A descriptor, closed when released. Not O_APPEND: with that, Linux ignores the position of a pwrite.
+private final class RealFile: OpenFile, @unchecked Sendable {
+    // @unchecked: used on the lane of whoever opened it, as the protocol says.
     private let path: String
     private let descriptor: Int32
+    /// Where the next append goes: only one object at a time writes to a file.
+    private var end: Int
 
-    init(path: String, descriptor: Int32) {
+    init(path: String, descriptor: Int32) throws(FileError) {
         self.path = path
         self.descriptor = descriptor
+        end = 0
+        end = try size()
     }
 
     deinit { close(descriptor) }
@@ -88,16 +93,21 @@ private final class RealFile: OpenFile {
         return Int(facts.st_size)
     }
 
-    func append(_ bytes: UnsafeRawBufferPointer) throws(FileError) {
+    func append(_ bytes: UnsafeRawBufferPointer) throws(FileError) { try write(bytes, at: end) }
+
+    func write(_ bytes: UnsafeRawBufferPointer, at position: Int) throws(FileError) {
         var rest = bytes[...]
+        var place = position
+        defer { end = max(end, place) }
         while !rest.isEmpty {
             let part = UnsafeRawBufferPointer(rebasing: rest)
-            let count = write(descriptor, part.baseAddress, part.count)
+            let count = pwrite(descriptor, part.baseAddress, part.count, off_t(place))
             if count < 0 {
                 if errno == EINTR { continue }
                 throw RealFiles.failure("write", path)
             }
             rest = rest.dropFirst(count)
+            place += count
         }
     }
 
@@ -119,6 +129,7 @@ private final class RealFile: OpenFile {
 
     func truncate(to size: Int) throws(FileError) {
         if ftruncate(descriptor, off_t(size)) != 0 { throw RealFiles.failure("shorten", path) }
+        end = size
     }
 
     func sync() throws(FileError) {

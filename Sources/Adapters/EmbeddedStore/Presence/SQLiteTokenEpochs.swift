@@ -27,10 +27,16 @@ public final class SQLiteTokenEpochs: TokenEpochs, @unchecked Sendable {
     private let put: Statement
     private var cache = BoundedCache<User, UInt64>(limit: cachedUsers)
 
-    /// - Parameter path: the database file, or `":memory:"`.
-    public init(path: String) throws(StoreOpenError) {
+    /// - Parameters:
+    ///   - path: the database file, or `":memory:"`.
+    ///   - files: where the file is; nil for this machine's file system, through SQLite's own layer.
+    public init(
+        path: String, config: EmbeddedConfig = EmbeddedConfig(), files: (any FileLayer)? = nil
+    ) throws(StoreOpenError) {
         do throws(SQLiteError) {
-            database = try SQLiteDatabase(path, durability: .full, cacheBytes: Self.cacheBytes)
+            database = try SQLiteDatabase(
+                path, durability: .full, cacheBytes: Self.cacheBytes, files: files,
+                checkpointPages: config.checkpointPages)
         } catch { throw error.opening(path) }
         try database.migrate(Self.steps, path: path)
         do throws(SQLiteError) {

@@ -73,10 +73,16 @@ public final class SQLiteRecentStore: RecentStore, @unchecked Sendable {
 
     /// Opens or makes the store.
     ///
-    /// - Parameter path: the database file, or `":memory:"`.
-    public init(path: String, config: EmbeddedConfig = EmbeddedConfig()) throws(StoreOpenError) {
+    /// - Parameters:
+    ///   - path: the database file, or `":memory:"`.
+    ///   - files: where the file is; nil for this machine's file system, through SQLite's own layer.
+    public init(
+        path: String, config: EmbeddedConfig = EmbeddedConfig(), files: (any FileLayer)? = nil
+    ) throws(StoreOpenError) {
         do throws(SQLiteError) {
-            database = try SQLiteDatabase(path, durability: .normal, cacheBytes: config.recentCacheBytes)
+            database = try SQLiteDatabase(
+                path, durability: .normal, cacheBytes: config.recentCacheBytes, files: files,
+                checkpointPages: config.checkpointPages)
         } catch { throw error.opening(path) }
         try database.migrate(RecentSchema.steps, path: path)
         do throws(SQLiteError) {

@@ -14,10 +14,16 @@ public final class SQLiteUserStore: UserStore, @unchecked Sendable {
 
     /// Opens or makes the store.
     ///
-    /// - Parameter path: the database file, or `":memory:"`.
-    public init(path: String) throws(StoreOpenError) {
+    /// - Parameters:
+    ///   - path: the database file, or `":memory:"`.
+    ///   - files: where the file is; nil for this machine's file system, through SQLite's own layer.
+    public init(
+        path: String, config: EmbeddedConfig = EmbeddedConfig(), files: (any FileLayer)? = nil
+    ) throws(StoreOpenError) {
         do throws(SQLiteError) {
-            database = try SQLiteDatabase(path, durability: .full, cacheBytes: Self.cacheBytes)
+            database = try SQLiteDatabase(
+                path, durability: .full, cacheBytes: Self.cacheBytes, files: files,
+                checkpointPages: config.checkpointPages)
         } catch { throw error.opening(path) }
         try database.migrate(UserSchema.steps, path: path)
         do throws(SQLiteError) { statements = try UserStatements(database) } catch { throw error.opening(path) }

@@ -1,0 +1,218 @@
+import EmbeddedStore
+import Foundation
+import IMRole
+import Identity
+import Machinery
+import MsgProxyRole
+import MsgReaderRole
+import MsgWriterRole
+import RPC
+import Simulator
+import TestKit
+import UserRole
+import Wire
+
+/// Clients, IM, MsgProxy, MsgWriter, MsgReader and User over the real embedded stores on a simulated disk. The power
+/// goes several times, each time at a seeded step of the disk; then everything starts again from what is left, while
+/// the clients, who are other machines, wait for their answers.
+struct EmbeddedHistory {
+    let seed: UInt64
+    var faults = SimulatedDisk.Faults()
+    var cuts = 4
+
+    struct Outcome {
+        var violations: [Violation] = []
+        var accepted = 0
+        var seen = 0
+        var cutsAtAStep = 0
+        var steps: [Int] = []
+    }
+
+    private static let conversations = 3
+    private static let messagesPerDevice = 40
+    private static let buckets: UInt32 = 4
+    private static let longestLifeMS: UInt64 = 2000
+    private static let patienceMS: UInt64 = 60_000
+    private static let servers: [(RoleName, String)] = [
+        (.messageLog, "log"), (.recentStore, "recent"), (.hotStore, "hot"), (.userStore, "relational"),
+        (.pushProxy, "push"), (.user, "user"), (.msgReader, "reader"), (.msgWriter, "writer"), (.msgProxy, "proxy"),
+        (.im, "im"),
+    ]
+
+    private var members: [(conversation: String, users: [String])] {
+        (0..<Self.conversations).map { number in
+            let (one, other) = ("a\(number)", "b\(number)")
+            return (ConversationName.pair(of: one, and: other).id, [one, other])
+        }
+    }
+
+    private var config: EmbeddedConfig {
+        var config = EmbeddedConfig()
+        config.partitions = Self.buckets
+        config.segmentBytes = 8000
+        config.indexBlockBytes = 700
+        config.tailBytes = seed % 2 == 0 ? 0 : 1 << 20
+        config.cachedHeads = seed % 3 == 0 ? 2 : 65_536
+        config.recentCacheBytes = 1 << 20
+        // So that checkpoints happen, and the power goes in their middle.
+        config.checkpointPages = [15, 40, 150, 16_000][Int(seed % 4)]
+        return config
+    }
+
+    func run() -> Outcome {
+        do {
+            let stores = try EmbeddedStores(config: config, faults: faults)
+            try stores.addUsers(members.flatMap(\.users))
+            return live(stores)
+        } catch { return Outcome(violations: [Violation(.mistake, "the stores did not open: \(error)")]) }
+    }
+
+    private func live(_ stores: EmbeddedStores) -> Outcome {
+        let simulation = Simulation(seed: seed, faults: .calm)
+        var seen = SeenMessages()
+        simulation.observer = { observation in
+            guard observation.role == ScriptedClients.role, case .pushMessages(let body) = observation.call else {
+                return
+            }
+            for message in body.items.map(\.record.message) {
+                seen.saw(message.conversation, message.seq, message.message)
+            }
+        }
+        build(simulation, stores)
+        var outcome = Outcome()
+        var random = SeededRandom(seed: seed ^ 0xc07)
+        do {
+            for _ in 0..<cuts {
+                runUntilCut(simulation, stores, &random, &outcome)
+                try end(simulation, stores, &random)
+                outcome.violations += stores.tokenViolations()
+            }
+            settle(simulation, stores, &outcome)
+            // The last cut finds everything delivered: what was promised with that is checked before anybody writes.
+            let rows = stores.rows(members.map(\.conversation))
+            try stores.powerCut(using: &random)
+            let named = Dictionary(uniqueKeysWithValues: members.map { ($0.conversation, $0.users) })
+            outcome.violations += stores.indexViolations(rows, members: named)
+            restart(simulation)
+            settle(simulation, stores, &outcome)
+        } catch {
+            outcome.violations.append(Violation(.mistake, "the stores did not open: \(error)"))
+            return outcome
+        }
+        check(simulation, stores, seen, &outcome)
+        return outcome
+    }
+
+    // MARK: The suite
+
+    private func build(_ simulation: Simulation, _ stores: EmbeddedStores) {
+        simulation.add("log") { _ in stores.backends.logMachine() }
+        simulation.add("recent") { _ in stores.backends.recentMachine() }
+        simulation.add("hot") { _ in stores.backends.hotMachine() }
+        simulation.add("relational") { _ in stores.backends.userMachine() }
+        let seed = seed
+        // In one process log "push" is in memory: it starts empty every time.
+        simulation.add("push") { (_: FakePushProxy?) in
+            FakePushProxy(seed: seed &+ 6, audience: ScriptedClients.role)
+        }
+        simulation.add("user") { (_: UserMachine?) in UserMachine(instance: "user") }
+        simulation.add("reader") { (_: MsgReaderMachine?) in MsgReaderMachine(instance: "reader") }
+        var writer = MsgWriterConfig(instance: "writer", seed: seed &+ 3)
+        writer.recordsPerRound = 16
+        simulation.add("writer") { (_: MsgWriterMachine?) in MsgWriterMachine(config: writer) }
+        var proxy = MsgProxyConfig(instance: "proxy")
+        proxy.buckets = Self.buckets
+        simulation.add("proxy") { (_: MsgProxyMachine?) in MsgProxyMachine(config: proxy) }
+        simulation.add("im") { (_: IMMachine?) in IMMachine(config: IMConfig(instance: "im")) }
+        let onlooker = Onlooker(app: EmbeddedStores.app, conversations: members.map(\.conversation), everyMS: 17)
+        simulation.add("onlooker") { $0 ?? onlooker }
+        let clients = ScriptedClients(
+            devices: devices, messages: Self.messagesPerDevice, seed: seed &+ 4, losesAnswers: true)
+        simulation.add("clients") { $0 ?? clients }
+    }
+
+    /// Two devices of one user and one of the other in every conversation.
+    private var devices: [ScriptedClients.Device] {
+        members.flatMap { conversation, users in
+            [(users[0], "phone"), (users[0], "desk"), (users[1], "phone")].map { user, device in
+                ScriptedClients.Device(
+                    app: EmbeddedStores.app, user: user, device: "\(user)-\(device)", conversation: conversation)
+            }
+        }
+    }
+
+    // MARK: Power cuts
+
+    /// Lets the suite live until the disk has lost power in the middle of something, or its time is up.
+    private func runUntilCut(
+        _ simulation: Simulation, _ stores: EmbeddedStores, _ random: inout SeededRandom, _ outcome: inout Outcome
+    ) {
+        let steps = Int.random(in: 1...(random.chance(0.3) ? 60 : 700), using: &random)
+        stores.disk.setFaults { $0.stepsToPowerLoss = steps }
+        let end = simulation.nowMS + UInt64.random(in: 100...Self.longestLifeMS, using: &random)
+        while simulation.nowMS < end, !stores.disk.hasLostPower {
+            simulation.run(untilMS: simulation.nowMS + 1)
+            if random.chance(0.01) { stores.revoke() }
+        }
+        if stores.disk.hasLostPower {
+            outcome.cutsAtAStep += 1
+            outcome.steps.append(steps)
+        }
+    }
+
+    private func end(_ simulation: Simulation, _ stores: EmbeddedStores, _ random: inout SeededRandom) throws {
+        for (role, instance) in Self.servers { simulation.crash(role, instance) }
+        if random.chance(0.15), !stores.disk.hasLostPower {
+            try stores.kill()
+        } else {
+            try stores.powerCut(using: &random)
+        }
+        simulation.run(untilMS: simulation.nowMS + UInt64.random(in: 1...300, using: &random))
+        for (role, instance) in Self.servers { simulation.restart(role, instance) }
+    }
+
+    private func restart(_ simulation: Simulation) {
+        for (role, instance) in Self.servers {
+            simulation.crash(role, instance)
+            simulation.restart(role, instance)
+        }
+    }
+
+    /// No more troubles: until every client has its answers and the log is delivered to its end.
+    private func settle(_ simulation: Simulation, _ stores: EmbeddedStores, _ outcome: inout Outcome) {
+        stores.disk.setFaults { $0.stepsToPowerLoss = nil }
+        let end = simulation.nowMS + Self.patienceMS
+        while simulation.nowMS < end {
+            simulation.run(untilMS: simulation.nowMS + 100)
+            if simulation.machine(ScriptedClients.self, "clients")?.isSettled == true, stores.isDelivered { return }
+        }
+        let why = simulation.warnings.suffix(2).joined(separator: "; ")
+        outcome.violations.append(Violation(.stuck, "the log is not delivered to its end: \(why)"))
+    }
+
+    // MARK: Promises
+
+    private func check(
+        _ simulation: Simulation, _ stores: EmbeddedStores, _ pushed: SeenMessages, _ outcome: inout Outcome
+    ) {
+        let lanes = simulation.machine(ScriptedClients.self, "clients")?.lanes ?? []
+        let rows = stores.rows(members.map(\.conversation))
+        var promises = Promises(clients: lanes, rows: rows)
+        outcome.violations += promises.check()
+        let read = simulation.machine(Onlooker.self, "onlooker")?.notes ?? SeenMessages()
+        for notes in [pushed, read] {
+            outcome.violations += notes.violations
+            for (conversation, places) in notes.places.sorted(by: { $0.key < $1.key }) {
+                let stored = rows[FakeRecent.name(EmbeddedStores.app, conversation)] ?? []
+                for (seq, message) in places.sorted(by: { $0.key < $1.key }) {
+                    let now = seq <= stored.count ? stored[Int(seq) - 1].message : Data()
+                    if now == message { continue }
+                    outcome.violations.append(
+                        Violation(.lost, "\(conversation) \(seq) had been shown and is another message now"))
+                }
+            }
+        }
+        outcome.accepted = lanes.reduce(0) { $0 + $1.sent.filter { $0.state == .accepted }.count }
+        outcome.seen = pushed.count + read.count
+    }
+}
