@@ -4,7 +4,7 @@
 set -euo pipefail
 case "${1:-}" in
 build) packages="libsqlite3-dev" ;;
-test) packages="python3 nodejs chromium chromium-driver python3-selenium protobuf-compiler" ;;
+test) packages="python3 nodejs chromium chromium-driver python3-selenium protobuf-compiler strace" ;;
 *) echo "usage: Deploy/install.sh build|test" >&2; exit 2 ;;
 esac
 command -v swift >/dev/null || { echo "Swift 6.3 is not installed: see https://www.swift.org/install/linux/" >&2; exit 1; }

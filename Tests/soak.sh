@@ -5,6 +5,7 @@ cd "$(dirname "$0")/.."
 swift build --build-tests
 MARTLET_SEEDS=600 swift test --skip-build --filter 'ContractTests|EmbeddedPowerCutTests'
 MARTLET_SEEDS=5000 swift test --skip-build --filter 'StorageStormTests|InjectedFaultTests'
+MARTLET_STOPPED_SECONDS=30 swift test --skip-build --filter StoppedPeerTests
 MARTLET_FUZZ_INPUTS=1000000 swift test --skip-build --filter 'WireTests|EdgeTests'
 swift build --product martlet
 MARTLET_CHECK_USERS=200 MARTLET_CHECK_SECONDS=30 Tests/EndToEnd/suite/run.sh

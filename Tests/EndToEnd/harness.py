@@ -16,10 +16,12 @@ MARTLET = os.environ.get("MARTLET", str(ROOT / ".build" / "debug" / "martlet"))
 class Suite:
     """A `martlet up` of its own on free ports, over a data folder that survives restarts."""
 
-    def __init__(self, *arguments, data=None, environment=None):
+    def __init__(self, *arguments, data=None, environment=None, wrapper=()):
         self.folder = pathlib.Path(data or tempfile.mkdtemp(prefix="martlet-e2e-"))
         self.owns_folder = data is None
         self.arguments = list(arguments)
+        # A program that runs the suite as its own process, such as strace -D.
+        self.wrapper = list(wrapper)
         self.environment = {**os.environ, **(environment or {})}
         self.process = None
         self.ready = None
@@ -35,7 +37,7 @@ class Suite:
             command += [f"--{name}-port", str(port)]
         with open(self.log, "ab") as log:
             self.process = subprocess.Popen(
-                command + self.arguments, stdout=log, stderr=log, env=self.environment)
+                self.wrapper + command + self.arguments, stdout=log, stderr=log, env=self.environment)
         deadline = time.monotonic() + timeout
         while time.monotonic() < deadline:
             if self.process.poll() is not None:

@@ -25,7 +25,7 @@ public struct OneProcessSuite: Sendable {
         let listeners = Listeners(settings: settings, access: access, logger: logger)
         try listeners.checkPorts()
         let wiring = Wiring(logger: logger, faults: settings.fault)
-        let stores = try EmbeddedStores(folder: settings.data, pushLog: .memory)
+        let stores = try EmbeddedStores(folder: settings.data, files: settings.fault.files, pushLog: .memory)
         let storage = Lane.thread(name: "storage")
         stores.host(on: wiring, storage: storage)
         let group = MultiThreadedEventLoopGroup(numberOfThreads: Self.loopCount(settings.loops))

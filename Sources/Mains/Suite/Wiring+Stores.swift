@@ -8,10 +8,10 @@ struct EmbeddedStores {
     private let backends: EmbeddedBackends
     private let lanes = (log: Lane.thread(name: "log"), users: Lane.thread(name: "relational"))
 
-    init(folder: String, pushLog: EmbeddedBackends.PushLog) throws {
+    init(folder: String, files: any FileLayer, pushLog: EmbeddedBackends.PushLog) throws {
         do {
             backends = try EmbeddedBackends.open(
-                folder: folder, pushLog: pushLog, wallMS: { SystemClock.now().wallMS })
+                folder: folder, files: files, pushLog: pushLog, wallMS: { SystemClock.now().wallMS })
         } catch {
             throw StartError(error.message, cure: "The data folder was left as it is")
         }

@@ -58,7 +58,11 @@ final class Wiring: Sendable {
         host(MsgWriterMachine(config: config), name, on: lane)
     }
 
-    func msgReader(_ name: String, on lane: Lane) { host(MsgReaderMachine(instance: name), name, on: lane) }
+    func msgReader(_ name: String, on lane: Lane) {
+        var config = MsgReaderConfig()
+        config.fault = faults.msgReader
+        host(MsgReaderMachine(instance: name, config: config), name, on: lane)
+    }
 
     func online(_ name: String, on lane: Lane) { host(OnlineMachine(instance: name), name, on: lane) }
 

@@ -1,3 +1,5 @@
+import Machinery
+
 /// Times and limits of a MsgReader.
 public struct MsgReaderConfig: Sendable, Equatable {
     /// How often svid 6 is announced at the Routes.
@@ -17,6 +19,8 @@ public struct MsgReaderConfig: Sendable, Equatable {
     /// Bytes of messages in one answer, so that it fits a frame; pages are cut (and stay dense), later ones answer
     /// `retry`.
     public var maxResponseBytes = 96 * 1024
+    /// For tests of the checker only: `miscountOne` makes one user's unread count in one conversation wrong for good.
+    public var fault = FaultHook()
 
     public init() {}
 }

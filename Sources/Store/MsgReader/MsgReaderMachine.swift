@@ -32,7 +32,7 @@ public struct MsgReaderMachine: RoleMachine {
     enum Flight: Sendable {
         case hot([RowsWish])
         case recent([RowsWish])
-        case heads([(id: CallID, count: Int)])
+        case heads([(id: CallID, count: Int)], [HeadQuery])
         case index([(job: UInt64, page: Int)])
     }
 
@@ -56,11 +56,13 @@ public struct MsgReaderMachine: RoleMachine {
     private var hotSkippedUntil: UInt64 = 0
     private static let hotSkipMicros: UInt64 = 2_000_000
     private static let announceTimer: UInt64 = 1
+    private var miscount: Miscount
 
     /// - Parameter instance: this MsgReader's name; it announces itself as "msgreader/<name>".
     public init(instance: String, config: MsgReaderConfig = MsgReaderConfig()) {
         self.instance = instance
         self.config = config
+        self.miscount = Miscount(config.fault)
     }
 
     public mutating func on(_ event: RoleEvent<Never>, now: Instant) -> [Action] {
@@ -186,14 +188,17 @@ public struct MsgReaderMachine: RoleMachine {
         return []
     }
 
-    private mutating func headsCame(_ callers: [(id: CallID, count: Int)], _ result: CallResult) -> [Action] {
+    private mutating func headsCame(
+        _ callers: [(id: CallID, count: Int)], _ queries: [HeadQuery], _ result: CallResult
+    ) -> [Action] {
         let count = callers.reduce(0) { $0 + $1.count }
         headsWaiting -= count
-        guard case .answered(.headsRead(let read)) = result, !read.hasFailure, read.heads.count == count else {
+        guard case .answered(.headsRead(var read)) = result, !read.hasFailure, read.heads.count == count else {
             var failure = Failure(.storeUnavailable, "the recent store did not answer")
             if case .answered(.headsRead(let read)) = result, read.hasFailure { failure = read.failure }
             return callers.map { .refuse($0.id, failure) }
         }
+        miscount.apply(to: &read.heads, queries)
         var start = 0
         return callers.map { caller in
             var part = HeadsRead()
@@ -210,7 +215,7 @@ public struct MsgReaderMachine: RoleMachine {
         switch flight {
         case .hot(let wishes): fromHot(wishes, result, now)
         case .recent(let wishes): fromRecent(wishes, result)
-        case .heads(let callers): headsCame(callers, result)
+        case .heads(let callers, let queries): headsCame(callers, queries, result)
         case .index(let items): entriesCame(items, result, now)
         }
     }
@@ -233,7 +238,7 @@ public struct MsgReaderMachine: RoleMachine {
             forRecent = []
         }
         for batch in heads {
-            let flight = Flight.heads(batch.callers)
+            let flight = Flight.heads(batch.callers, batch.request.queries)
             actions.append(ask(.any(.recentStore), .readHeads(batch.request), flight, config.storeTimeoutMS))
         }
         heads = []

@@ -65,6 +65,8 @@ public final class SimulatedDisk: Sendable {
             return faults.ignoresSync
         }
 
+        var usedBytes: Int { nodes.values.reduce(0) { $0 + $1.live.count } }
+
         var hasLostPower: Bool { faults.stepsToPowerLoss == 0 }
 
         /// One more operation that changes something; false when the power is gone.
@@ -85,6 +87,9 @@ public final class SimulatedDisk: Sendable {
 
     /// Syncs of files that were asked for.
     public var syncs: Int { state.withLock { $0.syncs } }
+
+    /// Bytes of all files together, as programs see them.
+    public var usedBytes: Int { state.withLock { $0.usedBytes } }
 
     /// Whether `stepsToPowerLoss` has come true.
     public var hasLostPower: Bool { state.withLock { $0.hasLostPower } }
@@ -242,9 +247,9 @@ public final class SimulatedDisk: Sendable {
             let start = position ?? size
             var room = bytes.count
             if state.faults.capacity != .max {
-                let used = state.nodes.values.reduce(0) { $0 + $1.live.count }
                 // What replaces bytes of the file takes no room.
-                room = min(room, max(0, max(size, start) - start + max(0, state.faults.capacity - used)))
+                let free = max(0, state.faults.capacity - state.usedBytes)
+                room = min(room, max(0, size - start + free))
             }
             state.nodes[file.number]?.write(UnsafeRawBufferPointer(rebasing: bytes.prefix(room)), at: start)
             return bytes.count <= room ? .success(()) : .failure(FileError("write", file.path, .full))

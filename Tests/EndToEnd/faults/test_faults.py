@@ -1,13 +1,49 @@
 """The checker can fail: one message broken on purpose is caught by its own field. What the push path drops, heals."""
+import base64
 import pathlib
 import sys
+import time
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "python"))
 from harness import Suite, expect_clean, summary
+from martlet_client import Client
+from martlet_wire import make_token, pair
 
-CAUGHT = {"drop-record": "lost", "double-record": "duplicated", "swap-records": "out_of_order"}
+CAUGHT = {
+    "drop-record": "lost", "double-record": "duplicated", "swap-records": "out_of_order",
+    "miscount-record": "unread_mismatches", "miscount-unread": "unread_mismatches", "lose-at-login": "lost",
+}
 HEALED = ["drop-at-pushproxy", "drop-at-pushserver", "drop-at-pushworker", "drop-at-login"]
 SHORT = ["--users", "10", "--seconds", "4", "--seed", "9"]
+
+
+def connect(suite, user):
+    demo = suite.demo()
+    token = make_token(demo["app"], demo["key_id"], base64.b64decode(demo["secret"]), user)
+    return Client.connect("127.0.0.1", suite.ports["tcp"], token, f"{user}-quiet")
+
+
+def quiet(fault=None):
+    """One message in a conversation where nothing else is ever said, to somebody online who does not ask: seconds until
+    it is there."""
+    with Suite(*(["--fault", fault] if fault else [])) as suite:
+        alice, bob = connect(suite, "alice"), connect(suite, "bob")
+        for client in (alice, bob):
+            client.sync()
+        talk = pair("alice", "bob")
+        alice.send(talk, ["the only one"])
+        alice.wait(alice.all_accepted)
+        began = time.monotonic()
+        while not any(row["sender"] == "alice" for row in bob.shown):
+            assert time.monotonic() - began < 20, f"{fault}: the last message never came"
+            bob.pump()
+            if bob.sync_wanted:
+                bob.sync()
+                bob.fill()
+        took = time.monotonic() - began
+        assert [row["content"] for row in bob.shown] == [b"the only one"], bob.shown
+    return took
 
 
 def main():
@@ -21,7 +57,15 @@ def main():
     for fault in HEALED:
         with Suite("--fault", fault) as suite:
             expect_clean(suite.check(*SHORT))
-    summary(f"{len(CAUGHT)} faults caught by their own field, {len(HEALED)} healed")
+    usual = quiet()
+    assert usual < 0.25, f"without a fault the only message took {usual:.2f} s"
+    late = {fault: quiet(fault) for fault in HEALED}
+    for fault, took in late.items():
+        # Less would mean that nothing was dropped: the first repeat comes after 300 ms.
+        assert took > 0.25, f"{fault} dropped nothing: the message came after {took:.2f} s"
+    seconds = ", ".join(f"{fault[8:]} {took:.1f}" for fault, took in late.items())
+    summary(f"{len(CAUGHT)} faults caught by their own field, {len(HEALED)} healed; "
+            f"the last message of a quiet conversation after (s): {seconds}")
 
 
 main()

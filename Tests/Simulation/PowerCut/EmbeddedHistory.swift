@@ -19,13 +19,16 @@ struct EmbeddedHistory {
     let seed: UInt64
     var faults = SimulatedDisk.Faults()
     var cuts = 4
+    /// Whether the disk is full for a while in every life.
+    var fillsUp = false
 
     struct Outcome {
         var violations: [Violation] = []
         var accepted = 0
         var seen = 0
         var cutsAtAStep = 0
-        var steps: [Int] = []
+        /// Milliseconds for which the disk was full.
+        var fullMS: UInt64 = 0
     }
 
     private static let conversations = 3
@@ -150,18 +153,28 @@ struct EmbeddedHistory {
         let steps = Int.random(in: 1...(random.chance(0.3) ? 60 : 700), using: &random)
         stores.disk.setFaults { $0.stepsToPowerLoss = steps }
         let end = simulation.nowMS + UInt64.random(in: 100...Self.longestLifeMS, using: &random)
+        let full = fillsUp ? simulation.nowMS + UInt64.random(in: 50...400, using: &random) : .max
+        let freed = fillsUp ? full + UInt64.random(in: 100...800, using: &random) : .max
         while simulation.nowMS < end, !stores.disk.hasLostPower {
             simulation.run(untilMS: simulation.nowMS + 1)
+            if simulation.nowMS == full {
+                let room = Int.random(in: 0...20_000, using: &random)
+                let capacity = stores.disk.usedBytes + room
+                stores.disk.setFaults { $0.capacity = capacity }
+            }
+            if simulation.nowMS == freed { stores.disk.setFaults { $0.capacity = .max } }
+            if simulation.nowMS >= full, simulation.nowMS < freed { outcome.fullMS += 1 }
             if random.chance(0.01) { stores.revoke() }
         }
         if stores.disk.hasLostPower {
             outcome.cutsAtAStep += 1
-            outcome.steps.append(steps)
         }
     }
 
     private func end(_ simulation: Simulation, _ stores: EmbeddedStores, _ random: inout SeededRandom) throws {
         for (role, instance) in Self.servers { simulation.crash(role, instance) }
+        // Who starts on a full disk is told so and does not start; that is another test.
+        stores.disk.setFaults { $0.capacity = .max }
         if random.chance(0.15), !stores.disk.hasLostPower {
             try stores.kill()
         } else {

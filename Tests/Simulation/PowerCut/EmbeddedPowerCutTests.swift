@@ -34,6 +34,22 @@ import Testing
         #expect(accepted >= histories * 200, "only \(accepted) messages in \(histories) histories")
     }
 
+    /// The disk is full for a while, and then the power goes as well: who was refused comes again when there is room,
+    /// who was told "accepted" keeps it.
+    @Test func aFullDiskLosesNothing() {
+        var fullMS: UInt64 = 0
+        let seeds = Self.seeds.prefix(max(1, Self.seeds.count / 5))
+        for seed in seeds {
+            var history = EmbeddedHistory(seed: seed)
+            history.fillsUp = true
+            let outcome = history.run()
+            let text = outcome.violations.prefix(4).map(\.description).joined(separator: "; ")
+            #expect(outcome.violations.isEmpty, "seed \(seed): \(text)")
+            fullMS += outcome.fullMS
+        }
+        #expect(fullMS > 100 * UInt64(seeds.count), "the disk was full for \(fullMS) ms only")
+    }
+
     /// A disk that forgets some syncs, and the least share of the histories that must find it out.
     struct Unsynced: CustomTestStringConvertible {
         let syncs: SimulatedDisk.IgnoredSyncs

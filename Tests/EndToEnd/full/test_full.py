@@ -1,0 +1,151 @@
+"""The disk fills up under load: senders are refused or left in doubt, never told a false "accepted"; the suite stays up
+and goes on by itself when there is room again; kill -9 while it is full loses nothing either."""
+import base64
+import contextlib
+import pathlib
+import subprocess
+import sys
+import tempfile
+import time
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "python"))
+import martlet_wire as wire
+from harness import MARTLET, Suite, summary
+from martlet_client import Client
+
+DISK_MIB, BALLAST_MIB = 160, 136
+PAIRS = [("alice", "bob"), ("carol", "dave")]
+MESSAGES = 250
+
+
+@contextlib.contextmanager
+def small_disk():
+    """A file system of its own, DISK_MIB large."""
+    with tempfile.TemporaryDirectory(prefix="martlet-full-") as folder:
+        subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={DISK_MIB}m", "tmpfs", folder], check=True)
+        try:
+            yield pathlib.Path(folder)
+        finally:
+            subprocess.run(["umount", "--lazy", folder], check=True)
+
+
+class Talker:
+    """One who writes large messages, and remembers what the server has ever said of each."""
+
+    def __init__(self, suite, user, other):
+        demo = suite.demo()
+        token = wire.make_token(demo["app"], demo["key_id"], base64.b64decode(demo["secret"]), user)
+        self.client = Client.connect("127.0.0.1", suite.ports["tcp"], token, f"{user}-1")
+        self.talk = wire.pair(user, other)
+        self.accepted, self.refusals = set(), {}
+        plain = self.client.sent
+
+        def sent(lane, ticket, got, failure):
+            batch = lane.frames.get(ticket) or []
+            results = [wire.parse(wire.SEND_RESULT, raw) for raw in wire.fields(got).get(1, [])] if got else []
+            for entry, result in zip(batch, results):
+                if result["outcome"] == wire.ACCEPTED:
+                    self.accepted.add(entry["id"])
+                elif result["failure"]:
+                    self.note(result["failure"]["reason"])
+            if failure:
+                self.note(failure["reason"])
+            plain(lane, ticket, got, failure)
+
+        self.client.sent = sent
+
+    def note(self, reason):
+        self.refusals[reason] = self.refusals.get(reason, 0) + 1
+
+
+def pump(talkers, until, seconds):
+    """Lets everybody live until it holds; false when the time is up. Lost connections are part of it."""
+    end = time.monotonic() + seconds
+    while not until():
+        if time.monotonic() > end:
+            return False
+        for talker in talkers:
+            talker.client.live(lambda: True, 120)
+            talker.client.pump(0.005)
+    return True
+
+
+def stored(suite, user, other):
+    """What history has, by client_msg_id, on a session of its own."""
+    demo = suite.demo()
+    token = wire.make_token(demo["app"], demo["key_id"], base64.b64decode(demo["secret"]), user)
+    reader = Client.connect("127.0.0.1", suite.ports["tcp"], token, f"{user}-reader", "reader")
+    reader.live(lambda: True)
+    talk = wire.pair(user, other)
+    reader.live(lambda: reader.conversations[talk].end == reader.conversations[talk].head, 120)
+    rows = reader.conversations[talk].rows
+    assert sorted(rows) == list(range(1, len(rows) + 1)), "history has a hole"
+    reader.close()
+    return [rows[seq]["client_msg_id"] for seq in sorted(rows)]
+
+
+def refused_start(suite, rest):
+    """With not a byte left the suite does not start, and says so in one line."""
+    with contextlib.suppress(OSError), open(rest, "wb", buffering=0) as file:
+        while True:
+            file.write(bytes(4096))
+    command = [MARTLET, "up", "--data", str(suite.folder)] + [f"--{name}-port=0" for name in suite.ports]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    lines = done.stderr.strip().splitlines()
+    assert done.returncode == 1 and len(lines) == 1 and "full" in lines[0], done
+    rest.unlink()
+
+
+def check(suite, talkers, when):
+    """Every message that was ever accepted is there, once."""
+    for talker, (user, other) in zip(talkers, PAIRS):
+        found = stored(suite, user, other)
+        assert len(set(found)) == len(found), f"{when}: a message is stored twice"
+        missing = talker.accepted - set(found)
+        assert not missing, f"{when}: {len(missing)} of {len(talker.accepted)} accepted messages are lost"
+
+
+def main():
+    with small_disk() as folder:
+        ballast = folder / "ballast"
+        ballast.write_bytes(bytes(BALLAST_MIB << 20))
+        with Suite(data=str(folder / "data")) as suite:
+            talkers = [Talker(suite, *users) for users in PAIRS]
+            # Who is written to has to exist.
+            for _, other in PAIRS:
+                Talker(suite, other, "nobody").client.close()
+            for talker in talkers:
+                texts = [f"{index} ".encode() + b"x" * 30_000 for index in range(2 * MESSAGES)]
+                talker.client.send(talker.talk, texts)
+            assert pump(talkers, lambda: all(talker.refusals for talker in talkers), 60), "the disk never filled"
+            pump(talkers, lambda: False, 4)
+            full = sum(len(talker.accepted) for talker in talkers)
+            reasons = {reason for talker in talkers for reason in talker.refusals}
+            assert suite.process.poll() is None, f"the suite ended on a full disk:\n{suite.tail()}"
+            assert full < 2 * MESSAGES * len(PAIRS), "everything fitted: the test filled nothing"
+            # kill -9 on the full disk, room, start: whatever was accepted is there.
+            suite.kill()
+            refused_start(suite, folder / "rest")
+            with open(ballast, "r+b") as file:
+                file.truncate((BALLAST_MIB - 8) << 20)
+            suite.start()
+            pump(talkers, lambda: False, 1)
+            check(suite, talkers, "after kill -9 on a full disk")
+            # Full once more, and this time room comes while it runs: it goes on by itself.
+            before = {talker: sum(talker.refusals.values()) for talker in talkers}
+            again = pump(talkers, lambda: all(sum(talker.refusals.values()) > before[talker] for talker in talkers), 60)
+            assert again, "the disk did not fill a second time"
+            pump(talkers, lambda: False, 2)
+            ballast.unlink()
+            settled = pump(talkers, lambda: all(talker.client.settled() for talker in talkers), 120)
+            assert settled, f"sending did not go on when there was room:\n{suite.tail()}"
+            check(suite, talkers, "after room came back")
+            total = sum(len(talker.accepted) for talker in talkers)
+            assert total == 2 * MESSAGES * len(PAIRS), total
+            suite.stop()
+    summary(f"disk full after {full} accepted messages, then {'/'.join(sorted(reasons))}; kill -9, room, full again, room: "
+            f"all {total} there, each once")
+
+
+main()

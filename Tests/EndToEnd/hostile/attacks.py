@@ -1,0 +1,132 @@
+"""What hostile clients do to a Martlet's ports. Every attack is a function that returns a line of figures, or raises."""
+import random
+import selectors
+import socket
+import time
+
+import martlet_wire as wire
+
+HANDSHAKE_S = 10  # LoginConfig.handshakeMS
+SLACK_S = 8       # for a debug build on a busy machine
+
+
+def connect(port, source="127.0.0.1"):
+    return socket.create_connection(("127.0.0.1", port), timeout=20, source_address=(source, 0))
+
+
+def ends_within(sock, seconds):
+    """Reads until the server ends the connection; the seconds that took. Raises when it does not."""
+    began = time.monotonic()
+    while True:
+        left = began + seconds - time.monotonic()
+        if left <= 0:
+            raise AssertionError(f"the server kept a hostile connection for more than {seconds} s")
+        sock.settimeout(left)
+        try:
+            if not sock.recv(65536):
+                return time.monotonic() - began
+        except socket.timeout:
+            continue
+        except OSError:
+            return time.monotonic() - began
+
+
+def random_bytes(ports, count=400):
+    """Connections that say noise, to every port; all are ended, by the handshake time-out at the latest."""
+    noise = random.Random(7)
+    socks = []
+    for index in range(count):
+        sock = connect(ports[("tcp", "ws", "http")[index % 3]])
+        try:
+            sock.sendall(noise.randbytes(noise.choice((1, 3, 20, 500, 5000))))
+        except OSError:
+            pass
+        # The HTTP server waits for the end of a header for as long as its own time-out; noise is not a client of ours.
+        if index % 3 == 2:
+            sock.close()
+        else:
+            socks.append(sock)
+    return f"{len(socks)} of noise ended in {all_end(socks):.1f} s"
+
+
+def all_end(socks, seconds=HANDSHAKE_S + SLACK_S):
+    """Waits until the server has ended every connection; the seconds that the last one took."""
+    began = time.monotonic()
+    selector = selectors.DefaultSelector()
+    for sock in socks:
+        sock.setblocking(False)
+        selector.register(sock, selectors.EVENT_READ)
+    left = len(socks)
+    while left:
+        wait = began + seconds - time.monotonic()
+        if wait <= 0:
+            raise AssertionError(f"{left} of {len(socks)} hostile connections were still open after {seconds} s")
+        for key, _ in selector.select(wait):
+            try:
+                ended = not key.fileobj.recv(65536)
+            except BlockingIOError:
+                continue
+            except OSError:
+                ended = True
+            if ended:
+                selector.unregister(key.fileobj)
+                key.fileobj.close()
+                left -= 1
+    return time.monotonic() - began
+
+
+def half_frames(ports, count=300):
+    """The beginning of a frame, and then nothing."""
+    socks = []
+    for index in range(count):
+        sock = connect(ports["tcp"])
+        hello = wire.number(1, 1) + wire.blob(3, "half")
+        whole = wire.varint(len(hello) + 1) + bytes([wire.HELLO]) + hello
+        sock.sendall((b"", whole)[index % 2] + wire.varint(200) + bytes([wire.AUTHENTICATE]) + b"\x0a")
+        socks.append(sock)
+    return f"{count} half frames ended in {all_end(socks):.1f} s"
+
+
+def giant_lengths(ports, count=300):
+    """Frames that claim to be huge are not waited for: the connection ends long before the handshake time-out."""
+    lengths = [b"\xff\xff\xff\x7f", b"\xff\xff\xff\xff\x0f", wire.varint(1 << 20), b"\x80\x80\x80\x80\x80"]
+    slowest = 0
+    for index in range(count):
+        sock = connect(ports["tcp"])
+        sock.sendall(lengths[index % len(lengths)] + b"x" * 100)
+        slowest = max(slowest, ends_within(sock, HANDSHAKE_S / 2))
+        sock.close()
+    return f"{count} giant lengths ended in {slowest:.1f} s at most"
+
+
+def floods_before_login(ports, seconds=3):
+    """Frames as fast as they go, without ever logging in: the connection ends after the few that a login needs."""
+    kinds = [bytes([wire.PING]), bytes([wire.HELLO]) + wire.number(1, 1),
+             bytes([wire.REQUEST]) + b"\x00\x01\x00\x01\x00\x00\x00\x01" + b"y" * 200]
+    sent = ended = 0
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        sock = connect(ports["tcp"])
+        frame = kinds[ended % len(kinds)]
+        burst = (wire.varint(len(frame)) + frame) * 200
+        try:
+            for _ in range(50):
+                sock.sendall(burst)
+                sent += 200
+        except OSError:
+            pass
+        ends_within(sock, HANDSHAKE_S + SLACK_S)
+        sock.close()
+        ended += 1
+    return f"{sent} frames before login on {ended} connections"
+
+
+def silent(ports, count=10_000):
+    """Connections that never speak, from many addresses; the server ends every one after the handshake time-out."""
+    socks, opened = [], time.monotonic()
+    for index in range(count):
+        # Each address has 28,000 ports of its own; four keep far from that.
+        socks.append(connect(ports[("tcp", "ws")[index % 2]], f"127.0.0.{2 + index % 4}"))
+    took = time.monotonic() - opened
+    ended = all_end(socks)
+    return f"{count} silent connections opened in {took:.1f} s, all ended {ended:.1f} s later"
