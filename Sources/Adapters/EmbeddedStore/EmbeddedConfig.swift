@@ -22,6 +22,8 @@ public struct EmbeddedConfig: Sendable, Equatable {
     public var hotRows = 200
     /// Conversations whose heads the recent store keeps in memory.
     public var cachedHeads = 65_536
+    /// Newest dedup keys that the recent store keeps hashes of in memory: a minute of full load and more.
+    public var knownKeys = 1 << 18
     /// Page cache of the recent store.
     public var recentCacheBytes = 64 << 20
 
