@@ -119,11 +119,11 @@ import Wire
         defer { try? cleanUp() }
         do {
             let stores = try EmbeddedBackends.open(folder: folder, pushLog: .folder, wallMS: { 0 })
-            #expect(stores.log.append([MessageLogContract.entry(31, "kept")]).map(\.offset) == [0])
+            #expect(stores.log.append([MessageLogContract.entry(7, "kept")]).map(\.offset) == [0])
             #expect(stores.pushLog.append([MessageLogContract.entry(3, "pushed")]).map(\.offset) == [0])
         }
         let again = try EmbeddedBackends.open(folder: folder, pushLog: .folder, wallMS: { 0 })
-        let kept = try again.log.read([MessageLogContract.position(31, 0)], maxBytes: 100)
+        let kept = try again.log.read([MessageLogContract.position(7, 0)], maxBytes: 100)
         #expect(kept.map { String(decoding: $0.record, as: UTF8.self) } == ["kept"])
         #expect(again.pushLog.range(of: 3).end == 1)
     }

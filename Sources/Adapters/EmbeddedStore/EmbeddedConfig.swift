@@ -1,7 +1,7 @@
 /// Limits of the embedded stores. Sizes in bytes.
 public struct EmbeddedConfig: Sendable, Equatable {
     /// Partitions of a new log; fixed for its life.
-    public var partitions: UInt32 = 32
+    public var partitions: UInt32 = 8
     /// A segment is sealed when it has grown to this.
     public var segmentBytes = 64 << 20
     /// A place in the sparse index for every so many bytes of a segment.
