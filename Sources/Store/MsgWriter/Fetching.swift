@@ -59,12 +59,11 @@ extension MsgWriterMachine {
     private func wanted() -> [LogPosition] {
         guard heldRecords < config.heldRecords, heldBytes < config.heldBytes else { return [] }
         return assigned.compactMap { number in
-            guard let bucket = buckets[number], bucket.phase == .ready, bucket.heldRecords < config.heldPerBucket else {
-                return nil
-            }
+            guard buckets[number]?.phase == .ready, let held = buckets[number]?.heldRecords, held < config.heldPerBucket
+            else { return nil }
             var position = LogPosition()
             position.partition = number
-            position.offset = bucket.next
+            position.offset = buckets[number]?.next ?? 0
             return position
         }
     }
@@ -132,7 +131,7 @@ extension MsgWriterMachine {
         membership.generation = body.generation
         membership.incarnation = body.incarnation
         membership.partitions = body.partitions
-        var kept: [UInt32: Bucket] = [:]
+        var kept: SlotTable<UInt32, Bucket> = [:]
         for position in body.assigned.sorted(by: { $0.partition < $1.partition }) {
             if followed, let bucket = buckets[position.partition] {
                 kept[position.partition] = bucket

@@ -42,7 +42,7 @@ struct Outbox<Item: Sendable>: Sendable {
             if !items.isEmpty, items.count + task.items.count > limit || bytes + task.bytes > byteLimit { break }
             taken += 1
             guard isWanted(task.unit) else { continue }
-            items += task.items
+            if items.isEmpty { items = task.items } else { items += task.items }
             bytes += task.bytes
             sent.append(task)
         }
