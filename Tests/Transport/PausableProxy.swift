@@ -52,7 +52,6 @@ final class PausableProxy: Sendable {
         try await holder.state.withLock { $0.near }?.setOption(.autoRead, value: reading).get()
     }
 
-    var state: String { holder.state.withLock { "\(String(describing: $0.near?.isActive)) \(String(describing: $0.near?.isWritable))" } }
     func stop() async {
         try? await server.close()
         try? await holder.state.withLock { $0.near }?.close()

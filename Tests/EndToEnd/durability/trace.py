@@ -6,7 +6,7 @@ every one of them. So "ends before it begins" is simply a matter of line numbers
 import re
 
 LINE = re.compile(r"^(\d+) +(.*)$")
-CALL = re.compile(r"^(\w+)\((\d+)<([^>]*(?:->[^>]*)?)>(.*)$")
+CALL = re.compile(r"^(\w+)\((\d+)<((?:->|[^>])*)>(.*)$")
 RESUMED = re.compile(r"^<\.\.\. (\w+) resumed>(.*)$")
 RESULT = re.compile(r"= (-?\d+)(?: |$)")
 TEXT = re.compile(r'"((?:\\x[0-9a-f]{2})*)"')
@@ -22,6 +22,13 @@ class Call:
 
     def bytes(self):
         return bytes.fromhex("".join(TEXT.findall(self.text)).replace("\\x", ""))
+
+
+def plain(path):
+    """Some versions of strace write paths as they write bytes."""
+    if not path.startswith("\\x"):
+        return path
+    return bytes.fromhex(path.replace("\\x", "")).decode(errors="replace")
 
 
 def calls(path):
@@ -43,7 +50,7 @@ def calls(path):
                 begun = CALL.match(rest)
                 if not begun:
                     continue
-                call = Call(begun.group(1), begun.group(3), place, begun.group(4))
+                call = Call(begun.group(1), plain(begun.group(3)), place, begun.group(4))
                 found.append(call)
                 if call.text.endswith("<unfinished ...>"):
                     open_calls[thread] = call

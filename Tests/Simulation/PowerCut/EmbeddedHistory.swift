@@ -27,6 +27,8 @@ struct EmbeddedHistory {
         var accepted = 0
         var seen = 0
         var cutsAtAStep = 0
+        /// Cuts and kills that found rows which were not in the recent store's file yet.
+        var cutsBeforeTheFile = 0
         /// Milliseconds for which the disk was full.
         var fullMS: UInt64 = 0
     }
@@ -127,8 +129,12 @@ struct EmbeddedHistory {
         proxy.buckets = Self.buckets
         simulation.add("proxy") { (_: MsgProxyMachine?) in MsgProxyMachine(config: proxy) }
         simulation.add("im") { (_: IMMachine?) in IMMachine(config: IMConfig(instance: "im")) }
-        let onlooker = Onlooker(app: EmbeddedStores.app, conversations: members.map(\.conversation), everyMS: 17)
-        simulation.add("onlooker") { $0 ?? onlooker }
+        // Whoever reads makes the recent store write its file, so some histories have nobody who reads often.
+        for (name, everyMS) in [("onlooker", [17, 60, 250][Int(seed % 3)]), ("visitor", 1100 as UInt32)] {
+            let onlooker = Onlooker(
+                app: EmbeddedStores.app, conversations: members.map(\.conversation), everyMS: everyMS)
+            simulation.add(name) { $0 ?? onlooker }
+        }
         let clients = ScriptedClients(
             devices: devices, messages: Self.messagesPerDevice, seed: seed &+ 4, losesAnswers: true)
         simulation.add("clients") { $0 ?? clients }
@@ -165,10 +171,10 @@ struct EmbeddedHistory {
             if simulation.nowMS == freed { stores.disk.setFaults { $0.capacity = .max } }
             if simulation.nowMS >= full, simulation.nowMS < freed { outcome.fullMS += 1 }
             if random.chance(0.01) { stores.revoke() }
+            if random.chance(0.02) { stores.flush(rows: Int.random(in: 1...8, using: &random)) }
         }
-        if stores.disk.hasLostPower {
-            outcome.cutsAtAStep += 1
-        }
+        if stores.disk.hasLostPower { outcome.cutsAtAStep += 1 }
+        if stores.backends.recent.unflushedRowCount > 0 { outcome.cutsBeforeTheFile += 1 }
     }
 
     private func end(_ simulation: Simulation, _ stores: EmbeddedStores, _ random: inout SeededRandom) throws {
@@ -212,8 +218,8 @@ struct EmbeddedHistory {
         let rows = stores.rows(members.map(\.conversation))
         var promises = Promises(clients: lanes, rows: rows)
         outcome.violations += promises.check()
-        let read = simulation.machine(Onlooker.self, "onlooker")?.notes ?? SeenMessages()
-        for notes in [pushed, read] {
+        let readers = ["onlooker", "visitor"].compactMap { simulation.machine(Onlooker.self, $0)?.notes }
+        for notes in [pushed] + readers {
             outcome.violations += notes.violations
             for (conversation, places) in notes.places.sorted(by: { $0.key < $1.key }) {
                 let stored = rows[FakeRecent.name(EmbeddedStores.app, conversation)] ?? []
@@ -226,6 +232,6 @@ struct EmbeddedHistory {
             }
         }
         outcome.accepted = lanes.reduce(0) { $0 + $1.sent.filter { $0.state == .accepted }.count }
-        outcome.seen = pushed.count + read.count
+        outcome.seen = readers.reduce(pushed.count) { $0 + $1.count }
     }
 }

@@ -17,6 +17,7 @@ import Testing
     /// Histories are independent, so two run at a time; each is a thread of its own.
     @Test(arguments: 0..<2) func nothingPromisedIsLost(half: Int) {
         var cuts = 0
+        var cutsBeforeTheFile = 0
         var accepted = 0
         var histories = 0
         for (index, seed) in Self.seeds.enumerated() where index % 2 == half {
@@ -26,11 +27,13 @@ import Testing
                 outcome.violations.isEmpty,
                 "seed \(seed): \(text). Again: MARTLET_SEED=\(seed) swift test --filter EmbeddedPowerCutTests")
             cuts += outcome.cutsAtAStep
+            cutsBeforeTheFile += outcome.cutsBeforeTheFile
             accepted += outcome.accepted
             histories += 1
         }
         // The test must bite: most cuts fall into the middle of the disk's work, and much was promised before them.
         #expect(cuts >= histories * 2, "only \(cuts) cuts in \(histories) histories fell into the disk's work")
+        #expect(cutsBeforeTheFile >= histories, "the recent store's file was behind at \(cutsBeforeTheFile) cuts only")
         #expect(accepted >= histories * 200, "only \(accepted) messages in \(histories) histories")
     }
 

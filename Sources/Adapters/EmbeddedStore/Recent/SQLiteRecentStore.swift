@@ -92,7 +92,8 @@ public final class SQLiteRecentStore: RecentStore, @unchecked Sendable {
         } catch { throw error.opening(path) }
         try database.migrate(RecentSchema.steps, path: path)
         do throws(SQLiteError) {
-            try database.run("UPDATE meta SET commits = commits + \(Self.commitJump)")
+            // Durable before the first mark is given out: a second power cut must not take the jump back.
+            try database.durably("UPDATE meta SET commits = commits + \(Self.commitJump)")
             commits = UInt64(clamping: try database.number("SELECT commits FROM meta"))
             dedupFloor = UInt64(clamping: try database.number("SELECT dedup_floor FROM meta"))
             purge.newest = UInt64(clamping: try database.number("SELECT max(time) FROM bucket"))

@@ -35,6 +35,7 @@ struct SQLiteError: Error, Equatable {
 final class SQLiteDatabase {
     private let handle: OpaquePointer
     private let files: SQLiteFiles?
+    private let durability: Durability
     private var statements: [ObjectIdentifier: Statement] = [:]
 
     enum Durability: String {
@@ -59,6 +60,7 @@ final class SQLiteDatabase {
         var opened: OpaquePointer?
         let flags = SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_NOMUTEX
         files = layer.map(SQLiteFiles.init)
+        self.durability = durability
         let code = sqlite3_open_v2(path, &opened, flags, files?.name)
         guard let opened else { throw SQLiteError(code: code, message: "out of memory") }
         handle = opened
@@ -82,6 +84,13 @@ final class SQLiteDatabase {
     func run(_ sql: String) throws(SQLiteError) {
         let code = sqlite3_exec(handle, sql, nil, nil, nil)
         if code != SQLITE_OK { throw error(code) }
+    }
+
+    /// What the statement changes, and everything before it, is on the disk when this returns.
+    func durably(_ sql: String) throws(SQLiteError) {
+        try run("PRAGMA synchronous=\(Durability.full.rawValue)")
+        try run(sql)
+        try run("PRAGMA synchronous=\(durability.rawValue)")
     }
 
     func error(_ code: Int32) -> SQLiteError {
