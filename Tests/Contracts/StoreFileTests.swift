@@ -164,12 +164,18 @@ import Wire
         var query = RowsQuery()
         query.appID = "demo"
         query.conversation = "p:a|b"
-        #expect(store.rows([query]).map(\.hasFailure) == [true])
+        #expect(store.rows([query]).map(\.rows.count) == [3], "what the file has can be read")
+        var head = RecentStoreContract.head("p:a|b", "a")
+        let full = store.heads([head], since: Data())
+        #expect(full.heads.map(\.seq) == [3] && !full.hasFailure)
         #expect(try store.database.number("SELECT count(*) FROM message") == 3)
         #expect(try store.database.number("SELECT stored FROM bucket WHERE bucket = 1") == 3)
         _ = try store.database.number("PRAGMA max_page_count=1000000")
         #expect(store.commit([next]).map(\.state) == [.commitDone])
         #expect(store.rows([query]).map(\.rows.count) == [61])
+        head.always = false
+        let room = store.heads([head], since: full.shardMarks)
+        #expect(room.heads.map(\.seq) == [61], "what could not be seen counts as a change since then")
     }
 
     /// What kill -9 leaves: the file without what was in memory.

@@ -20,6 +20,7 @@ public struct ServeCommand: AsyncParsableCommand {
     public init() {}
 
     public func run() async throws {
+        StopSignal.ignoreFileLimit()
         LogSetup.bootstrap(level: .notice)
         do {
             let topology = try Topology.read(topology)

@@ -10,6 +10,9 @@ enum StopSignal {
         func cancel() { for source in all { source.cancel() } }
     }
 
+    /// A file that may not grow any more (ulimit -f) is a full disk, of which senders are told: not the end.
+    static func ignoreFileLimit() { signal(SIGXFSZ, SIG_IGN) }
+
     static func wait() async {
         let signals = AsyncStream<Void> { continuation in
             let sources = Sources(

@@ -51,6 +51,7 @@ public struct UpCommand: AsyncParsableCommand {
     }
 
     public func run() async throws {
+        StopSignal.ignoreFileLimit()
         LogSetup.bootstrap(level: .notice)
         do {
             let folder = try DataFolder(path: data)

@@ -31,8 +31,9 @@ def ends_within(sock, seconds):
             return time.monotonic() - began
 
 
-def random_bytes(ports, count=400):
-    """Connections that say noise, to every port; all are ended, by the handshake time-out at the latest."""
+def noise_and_half_frames(ports, count=400, halves=300):
+    """Connections that say noise, to every port, or the beginning of a frame and then nothing: all are ended, by the
+    handshake time-out at the latest."""
     noise = random.Random(7)
     socks = []
     for index in range(count):
@@ -46,7 +47,14 @@ def random_bytes(ports, count=400):
             sock.close()
         else:
             socks.append(sock)
-    return f"{len(socks)} of noise ended in {all_end(socks):.1f} s"
+    noisy = len(socks)
+    for index in range(halves):
+        sock = connect(ports["tcp"])
+        hello = wire.number(1, 1) + wire.blob(3, "half")
+        whole = wire.varint(len(hello) + 1) + bytes([wire.HELLO]) + hello
+        sock.sendall((b"", whole)[index % 2] + wire.varint(200) + bytes([wire.AUTHENTICATE]) + b"\x0a")
+        socks.append(sock)
+    return f"{noisy} of noise and {halves} half frames ended in {all_end(socks):.1f} s"
 
 
 def all_end(socks, seconds=HANDSHAKE_S + SLACK_S):
@@ -73,18 +81,6 @@ def all_end(socks, seconds=HANDSHAKE_S + SLACK_S):
                 key.fileobj.close()
                 left -= 1
     return time.monotonic() - began
-
-
-def half_frames(ports, count=300):
-    """The beginning of a frame, and then nothing."""
-    socks = []
-    for index in range(count):
-        sock = connect(ports["tcp"])
-        hello = wire.number(1, 1) + wire.blob(3, "half")
-        whole = wire.varint(len(hello) + 1) + bytes([wire.HELLO]) + hello
-        sock.sendall((b"", whole)[index % 2] + wire.varint(200) + bytes([wire.AUTHENTICATE]) + b"\x0a")
-        socks.append(sock)
-    return f"{count} half frames ended in {all_end(socks):.1f} s"
 
 
 def giant_lengths(ports, count=300):

@@ -45,8 +45,6 @@ def high_water(suite):
     return int(re.search(r"VmHWM:\s+(\d+) kB", status).group(1)) * 1024
 
 
-
-
 def slow_readers(suite):
     """Users who log in and never read again, while thousands of messages are pushed to one of them and the others ask
     for history without taking the answers. All of them are closed; the one who was written to misses nothing."""
@@ -121,8 +119,8 @@ def main():
         before = high_water(suite)
         told = []
         try:
-            for attack in (attacks.random_bytes, attacks.half_frames, attacks.giant_lengths,
-                           attacks.floods_before_login, attacks.silent):
+            for attack in (attacks.noise_and_half_frames, attacks.giant_lengths, attacks.floods_before_login,
+                           attacks.silent):
                 told.append(attack(suite.ports))
                 print(told[-1], f"VmHWM {high_water(suite) / MIB:.0f} MiB", flush=True)
             told.append(slow_readers(suite))

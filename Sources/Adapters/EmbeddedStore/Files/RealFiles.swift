@@ -63,7 +63,8 @@ public struct RealFiles: FileLayer {
     static func failure(_ operation: String, _ path: String) -> FileError {
         switch errno {
         case ENOENT: FileError(operation, path, .notFound)
-        case ENOSPC, EDQUOT: FileError(operation, path, .full)
+        // EFBIG: the process may not make files any larger (ulimit -f).
+        case ENOSPC, EDQUOT, EFBIG: FileError(operation, path, .full)
         case EROFS, EACCES, EPERM: FileError(operation, path, .readOnly)
         default: FileError(operation, path, .other(errno))
         }

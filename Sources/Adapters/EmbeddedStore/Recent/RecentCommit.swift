@@ -47,7 +47,7 @@ extension SQLiteRecentStore {
         if let failure = try place(commit.rows, in: commit.bucket, &placed) {
             return Self.result(commit, .commitConflict, failure)
         }
-        unflushed.add(commit, placed)
+        unflushed.add(commit, placed, number: commits)
         for row in commit.rows {
             purge.newest = max(purge.newest, row.timeMs)
             if !row.dedupKey.isEmpty { keys.insert(row.dedupKey) }

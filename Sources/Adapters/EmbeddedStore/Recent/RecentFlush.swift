@@ -22,9 +22,12 @@ extension SQLiteRecentStore {
         do throws(SQLiteError) { try flush(chosen) } catch { throw error.failure }
     }
 
-    /// Before somebody reads rows or heads of the bucket out of the file.
-    func flush(bucketOf name: Name) throws(SQLiteError) {
-        for number in unflushed.dirty where unflushed.head(number, name) != nil { try flush([number]) }
+    /// Before somebody reads rows or heads of the bucket out of the file. On a full disk the file keeps an older state,
+    /// which is one consistent cut of each bucket: better read that than nothing.
+    func flush(bucketOf name: Name) {
+        for number in unflushed.dirty where unflushed.head(number, name) != nil {
+            do throws(SQLiteError) { try flush([number]) } catch { return }
+        }
     }
 
     func flush(_ numbers: [UInt32]) throws(SQLiteError) {

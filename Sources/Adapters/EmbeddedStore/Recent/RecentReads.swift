@@ -19,7 +19,7 @@ extension SQLiteRecentStore {
 
     private func page(_ query: RowsQuery) throws(SQLiteError) -> RowsPage {
         let name = Name(app: query.appID, conversation: query.conversation)
-        try flush(bucketOf: name)
+        flush(bucketOf: name)
         let head = try head(name)
         var page = RowsPage()
         page.head = Self.head(name, head)
@@ -70,13 +70,15 @@ extension SQLiteRecentStore {
 
     public func heads(_ queries: [HeadQuery], since marks: Data) -> HeadsRead {
         var answer = HeadsRead()
-        let now = commits
-        answer.shardMarks = withUnsafeBytes(of: now.bigEndian) { Data($0) }
         // A mark from the future belongs to a store that was replaced: then everything has changed.
-        let mark = Self.mark(marks).flatMap { $0 <= now ? $0 : nil } ?? 0
+        let mark = Self.mark(marks).flatMap { $0 <= commits ? $0 : nil } ?? 0
         do throws(SQLiteError) {
             answer.heads.reserveCapacity(queries.count)
             for query in queries { answer.heads.append(try state(query, mark)) }
+            // What is not in the file may be unseen on a full disk, here or on a later page that begins from these
+            // marks: it has to count as a change afterwards.
+            let seen = unflushed.oldestCommit.map { $0 - 1 } ?? commits
+            answer.shardMarks = withUnsafeBytes(of: seen.bigEndian) { Data($0) }
             return answer
         } catch {
             var failed = HeadsRead()
@@ -93,7 +95,7 @@ extension SQLiteRecentStore {
     private func state(_ query: HeadQuery, _ mark: UInt64) throws(SQLiteError) -> HeadState {
         let name = Name(app: query.appID, conversation: query.conversation)
         var state = HeadState()
-        try flush(bucketOf: name)
+        flush(bucketOf: name)
         guard let head = try head(name) else {
             state.changed = mark == 0
             return state

@@ -19,6 +19,8 @@ struct Unflushed {
         /// The position in the file, and the one that the rows below lead to.
         let flushed: UInt64
         var stored: UInt64
+        /// The number of the first commit that is not in the file.
+        var since: UInt64 = 0
         var newest: UInt64 = 0
         var rows: [StoredRow] = []
         /// The head that each row moved.
@@ -46,9 +48,13 @@ struct Unflushed {
         buckets[number] = Bucket(epoch: epoch, flushed: stored, stored: stored)
     }
 
-    mutating func add(_ commit: BucketCommit, _ placed: SQLiteRecentStore.Placed) {
+    /// - Parameter number: of the commit, as the heads that it moves note it.
+    mutating func add(_ commit: BucketCommit, _ placed: SQLiteRecentStore.Placed, number: UInt64) {
         guard var bucket = buckets.removeValue(forKey: commit.bucket) else { return }
-        if bucket.isClean { dirty.append(commit.bucket) }
+        if bucket.isClean {
+            dirty.append(commit.bucket)
+            bucket.since = number
+        }
         bucket.stored = commit.newOffset
         for (index, row) in commit.rows.enumerated() {
             let name = placed.names[placed.slots[index]]
@@ -74,6 +80,9 @@ struct Unflushed {
         rows += commit.rows.count
         buckets[commit.bucket] = bucket
     }
+
+    /// The number of the oldest commit of which a part is not in the file; nil when all is there.
+    var oldestCommit: UInt64? { dirty.compactMap { buckets[$0]?.since }.min() }
 
     func head(_ bucket: UInt32, _ name: SQLiteRecentStore.Name) -> SQLiteRecentStore.HeadEntry? {
         guard let bucket = buckets[bucket], let slot = bucket.slotOf[name] else { return nil }
