@@ -21,7 +21,7 @@ class Suite:
         self.owns_folder = data is None
         self.arguments = list(arguments)
         # A program that runs the suite as its own process, such as strace -D.
-        self.wrapper = list(wrapper)
+        self.wrapper = wrapper
         self.environment = {**os.environ, **(environment or {})}
         self.process = None
         self.ready = None
@@ -37,7 +37,7 @@ class Suite:
             command += [f"--{name}-port", str(port)]
         with open(self.log, "ab") as log:
             self.process = subprocess.Popen(
-                self.wrapper + command + self.arguments, stdout=log, stderr=log, env=self.environment)
+                [*self.wrapper, *command, *self.arguments], stdout=log, stderr=log, env=self.environment)
         deadline = time.monotonic() + timeout
         while time.monotonic() < deadline:
             if self.process.poll() is not None:

@@ -13,6 +13,7 @@ class Mounted:
     """A small file system of its own. Only who may mount has it; in many containers nobody may."""
     name = "a small file system"
     wrapper = ()
+    some_mib = 24
 
     def __init__(self, folder):
         self.folder = folder
@@ -42,6 +43,7 @@ class Mounted:
 class Limited:
     """Files that may not grow beyond a size (RLIMIT_FSIZE), which can be raised while the program runs."""
     name = "a limit on files"
+    some_mib = 4
 
     def __init__(self, folder):
         self.folder = folder

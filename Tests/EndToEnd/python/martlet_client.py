@@ -296,8 +296,16 @@ class Client:
                 batch = [entry for entry in lane.items if not entry["sent"] and not entry["accepted"]][:items_per_frame]
                 if not batch:
                     break
-                body = blob(1, name) + b"".join(item(2, blob(1, e["id"]) + number(2, e["kind"]) + blob(3, e["content"])
-                                                     + number(4, e["target_seq"])) for e in batch)
+                parts, room = [], self.welcome["max_frame_bytes"] - 1024
+                for e in batch:
+                    parts.append(item(2, blob(1, e["id"]) + number(2, e["kind"]) + blob(3, e["content"])
+                                      + number(4, e["target_seq"])))
+                    room -= len(parts[-1])
+                    if room < 0 and len(parts) > 1:
+                        # It did not fit the frame: the next one takes it.
+                        parts.pop()
+                        break
+                batch, body = batch[:len(parts)], blob(1, name) + b"".join(parts)
                 for entry in batch:
                     entry["sent"] = True
                 ticket = object()

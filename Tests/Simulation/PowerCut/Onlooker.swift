@@ -89,7 +89,8 @@ struct SeenMessages {
     /// The marks hid a message from somebody.
     mutating func missed(_ conversation: String, _ known: UInt64, _ seq: UInt64) {
         violations.append(
-            Violation(.lost, "\(conversation) ends at \(seq), and whoever knew of \(known) is told that nothing changed"))
+            Violation(
+                .lost, "\(conversation) ends at \(seq), and whoever knew of \(known) is told that nothing changed"))
     }
 
     var count: Int { places.values.reduce(0) { $0 + $1.count } }
