@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help run test check format soak bench protos clean build-deps test-deps
+.PHONY: help run test check format soak bench protos release clean build-deps test-deps
 
 CONFIG ?= debug
 ARGS ?=
@@ -31,6 +31,9 @@ bench: build-deps ## speed and memory of a release build; Docs/benchmarks.md exp
 
 protos: ## regenerate the protobuf code
 	@Protocols/generate.sh
+
+release: build-deps ## every executable, optimised, Swift's libraries inside, into .build/dist
+	@Deploy/release.sh
 
 clean: ## forget everything built; data folders stay
 	@rm -rf .build
