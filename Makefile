@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help run test check format soak bench protos release clean build-deps test-deps
+.PHONY: help run test check format soak bench bench-peers protos release clean build-deps test-deps peer-deps
 
 CONFIG ?= debug
 ARGS ?=
@@ -29,6 +29,9 @@ soak: build-deps test-deps ## the full lengths: 600 power cuts, a million fuzz i
 bench: build-deps ## speed and memory of a release build; Docs/benchmarks.md explains the figures
 	@Tests/Benchmarks/run.sh
 
+bench-peers: build-deps peer-deps ## the same chat against ejabberd and mosquitto, in the same run, with a table
+	@Tests/Benchmarks/peers.sh
+
 protos: ## regenerate the protobuf code
 	@Protocols/generate.sh
 
@@ -43,3 +46,6 @@ build-deps:
 
 test-deps:
 	@Deploy/install.sh test
+
+peer-deps:
+	@Deploy/install.sh peers
