@@ -119,11 +119,11 @@ import Wire
         defer { try? cleanUp() }
         do {
             let stores = try EmbeddedBackends.open(folder: folder, pushLog: .folder, wallMS: { 0 })
-            #expect(stores.log.append([MessageLogContract.entry(31, "kept")]).map(\.offset) == [0])
+            #expect(stores.log.append([MessageLogContract.entry(7, "kept")]).map(\.offset) == [0])
             #expect(stores.pushLog.append([MessageLogContract.entry(3, "pushed")]).map(\.offset) == [0])
         }
         let again = try EmbeddedBackends.open(folder: folder, pushLog: .folder, wallMS: { 0 })
-        let kept = try again.log.read([MessageLogContract.position(31, 0)], maxBytes: 100)
+        let kept = try again.log.read([MessageLogContract.position(7, 0)], maxBytes: 100)
         #expect(kept.map { String(decoding: $0.record, as: UTF8.self) } == ["kept"])
         #expect(again.pushLog.range(of: 3).end == 1)
     }
@@ -138,15 +138,77 @@ import Wire
         for index in big.indices { big[index].message = Data(repeating: 7, count: 4000) }
         let claim = RecentStoreContract.claim(store, 1)
         let commit = RecentStoreContract.commit(1, claim.epoch, 3, 60, big)
-        #expect(store.commit([commit]).map(\.state) == [.commitUnavailable])
+        // Taken in memory; then nothing more, and nothing by halves in the file.
+        #expect(store.commit([commit]).map(\.state) == [.commitDone])
+        #expect(throws: Failure.self) { try store.flush() }
+        let next = RecentStoreContract.commit(1, claim.epoch, 60, 61, rows("p:a|b", 61...61))
+        #expect(store.commit([next]).map(\.state) == [.commitUnavailable])
         var query = RowsQuery()
         query.appID = "demo"
         query.conversation = "p:a|b"
-        #expect(store.rows([query]).map(\.head.seq) == [3])
-        #expect(store.rows([query]).map(\.rows.count) == [3])
+        #expect(store.rows([query]).map(\.hasFailure) == [true])
+        #expect(try store.database.number("SELECT count(*) FROM message") == 3)
+        #expect(try store.database.number("SELECT stored FROM bucket WHERE bucket = 1") == 3)
         _ = try store.database.number("PRAGMA max_page_count=1000000")
-        #expect(store.commit([commit]).map(\.state) == [.commitDone])
-        #expect(store.rows([query]).map(\.rows.count) == [60])
+        #expect(store.commit([next]).map(\.state) == [.commitDone])
+        #expect(store.rows([query]).map(\.rows.count) == [61])
+    }
+
+    /// What kill -9 leaves: the file without what was in memory.
+    @Test func aProcessThatIsKilledLosesWholeCommitsAndTheirPosition() throws {
+        defer { try? cleanUp() }
+        let store = try SQLiteRecentStore(path: path)
+        #expect(put(store, rows("p:a|b", 1...3)) == [.commitDone])
+        try store.flush()
+        #expect(put(store, rows("p:a|b", 4...9) + rows("p:a|c", 1...1, key: 100)) == [.commitDone])
+        let claim = RecentStoreContract.claim(store, 1)
+        #expect(claim.stored == 10)
+        let more = rows("p:a|b", 10...12)
+        #expect(
+            store.commit([RecentStoreContract.commit(1, claim.epoch, 10, 13, more)]).map(\.state) == [.commitDone])
+        #expect(store.unflushedRowCount == 3)
+        for name in ["", "-wal"] {
+            try FileManager.default.copyItem(atPath: path + name, toPath: folder + "/copy.sqlite" + name)
+        }
+        let copy = try SQLiteRecentStore(path: folder + "/copy.sqlite")
+        let again = RecentStoreContract.claim(copy, 1)
+        #expect(
+            again.stored == 10, "the claim wrote what came before it, and the last commit is gone with its position")
+        var lookup = WriterLookup()
+        lookup.keys = (rows("p:a|b", 9...9) + more).map { row in
+            var key = DedupKey()
+            key.bucket = 1
+            key.appID = row.appID
+            key.conversation = row.conversation
+            key.key = row.dedupKey
+            return key
+        }
+        #expect(store.lookup(lookup).hits.map(\.seq) == [9, 10, 11, 12])
+        #expect(copy.lookup(lookup).hits.map(\.seq) == [9, 0, 0, 0])
+        #expect(
+            copy.commit([RecentStoreContract.commit(1, again.epoch, 10, 13, more)]).map(\.state) == [.commitDone])
+        #expect(copy.lookup(lookup).hits.map(\.seq) == [9, 10, 11, 12])
+    }
+
+    @Test func keysThatTheWindowForgotAreLookedUp() {
+        func key(_ time: UInt64, _ number: UInt64) -> Data {
+            withUnsafeBytes(of: (time << 16).bigEndian) { Data($0) }
+                + withUnsafeBytes(of: number &* 0x9e37_79b9_7f4a_7c15) { Data($0) } + Data(count: 16)
+        }
+        var window = KeyWindow(floor: 5, limit: 8)
+        #expect(window.mayHold(key(4, 1)), "older than what it knows")
+        #expect(!window.mayHold(key(5, 1)))
+        for number in UInt64(1)...100 {
+            window.insert(key(4 + number, number))
+            // A clock that runs ahead.
+            if number % 10 == 0 { window.insert(key(50 + number, 1000 + number)) }
+        }
+        for number in UInt64(1)...100 {
+            #expect(window.mayHold(key(4 + number, number)))
+            #expect(window.mayHold(key(50 + number, 1000 + number)) || number % 10 != 0)
+        }
+        #expect(!window.mayHold(key(1000, 7)))
+        #expect(window.floor > 5)
     }
 
     @Test func dedupEntriesGoAfterTheWindowByTheirBucketsTime() throws {
@@ -161,6 +223,7 @@ import Wire
             row.timeMs = start + number * day / 2
             #expect(put(store, [row]) == [.commitDone])
         }
+        try store.flush()
         let now = start + 20 * day
         var steps = 0
         while try store.purgeDedup(limit: 5, nowMS: now) { steps += 1 }

@@ -52,7 +52,8 @@ import Wire
         #expect(body.log == "msg")
         let ids = try body.entries.map { try LogRecord(serializedBytes: $0.record).clientMsgID }
         #expect(ids == [1, 2, 3].map { Sample.id($0) })
-        let bucket = StableHash.bucket(app: "app", conversation: Sample.conversation, buckets: 32)
+        let buckets = MsgProxyConfig(instance: "1").buckets
+        let bucket = StableHash.bucket(app: "app", conversation: Sample.conversation, buckets: buckets)
         #expect(body.entries.allSatisfy { $0.partition == bucket })
         let actions = script.reply(append.token, appended([done, done, done]))
         #expect(results(actions, one).map(\.outcome) == [.accepted])

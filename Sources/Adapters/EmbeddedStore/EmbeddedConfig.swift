@@ -1,7 +1,7 @@
 /// Limits of the embedded stores. Sizes in bytes.
 public struct EmbeddedConfig: Sendable, Equatable {
     /// Partitions of a new log; fixed for its life.
-    public var partitions: UInt32 = 32
+    public var partitions: UInt32 = 8
     /// A segment is sealed when it has grown to this.
     public var segmentBytes = 64 << 20
     /// A place in the sparse index for every so many bytes of a segment.
@@ -22,6 +22,8 @@ public struct EmbeddedConfig: Sendable, Equatable {
     public var hotRows = 200
     /// Conversations whose heads the recent store keeps in memory.
     public var cachedHeads = 65_536
+    /// Newest dedup keys that the recent store keeps hashes of in memory: a minute of full load and more.
+    public var knownKeys = 1 << 18
     /// Page cache of the recent store.
     public var recentCacheBytes = 64 << 20
 

@@ -26,8 +26,8 @@ public struct IMMachine: RoleMachine {
     let config: IMConfig
     var fault: FaultHook
     private var nextNumber: UInt64 = 1
-    var batches: [UInt64: Batch] = [:]
-    var groups: [UInt64: SendGroup] = [:]
+    var batches: SlotTable<UInt64, Batch> = [:]
+    var groups: SlotTable<UInt64, SendGroup> = [:]
     var asked: [UInt64: Asked] = [:]
     /// Groups whose facts are all there, in the order they became so.
     var ready: [UInt64] = []

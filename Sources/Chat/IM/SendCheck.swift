@@ -12,7 +12,7 @@ extension SendGroup {
     }
 
     private static func failure(of item: SendItem, now: Instant) -> Failure? {
-        guard let made = MessageID.timeMS(item.clientMsgID) else {
+        guard let made = item.clientMsgID.withUnsafeBytes({ MessageID.timeMS(bytes: $0) }) else {
             return Failure(.badMessageID, "client_msg_id is not a UUIDv7 of 16 bytes")
         }
         if made + MessageID.oldestAcceptedMS < now.wallMS {

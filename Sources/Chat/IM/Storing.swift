@@ -16,7 +16,8 @@ extension IMMachine {
         var actions: [RoleAction<Never>] = []
         var call = StoreCall()
         for number in ready {
-            guard var group = groups[number] else { continue }
+            // Taken out while it is changed: a second reference would copy its items.
+            guard var group = groups.removeValue(forKey: number) else { continue }
             if group.deadline <= now.micros {
                 group.refuseOpen(Failure(.deadlineExceeded, "not carried out in time"))
             }
@@ -97,7 +98,7 @@ extension IMMachine {
         var actions: [RoleAction<Never>] = []
         var position = 0
         for number in numbers {
-            guard var group = groups[number] else { continue }
+            guard var group = groups.removeValue(forKey: number) else { continue }
             for index in group.items.indices where group.items[index].isOpen {
                 group.items[index].verdict = results.map { Self.verdict(of: $0[position]) } ?? verdict
                 position += 1

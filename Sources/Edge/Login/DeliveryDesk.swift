@@ -1,3 +1,4 @@
+import Machinery
 import NIOCore
 import RPC
 import Wire
@@ -11,7 +12,7 @@ struct DeliveryDesk: Sendable {
     }
 
     /// By call.
-    var pending: [UInt64: Pending] = [:]
+    var pending: SlotTable<UInt64, Pending> = [:]
     /// Calls in the order they came, with when to forget them.
     var order: [(call: UInt64, forgetMicros: UInt64)] = []
     /// Sessions with frames to write at the flush.
@@ -192,14 +193,15 @@ extension LoginMachine {
 
     mutating func pushDue(_ id: ConnectionID) {
         connections[id]?.pushEntry = false
-        guard let connection = connections[id], let session = connection.session else { return }
-        if connection.stuckMicros > 0, connection.stuckMicros + config.slowConsumerMS * 1000 <= now.micros {
+        // Field by field: a copy of the connection would copy all that it holds.
+        guard let stuck = connections[id]?.stuckMicros, connections[id]?.session != nil else { return }
+        if stuck > 0, stuck + config.slowConsumerMS * 1000 <= now.micros {
             return refuse(id, Failure(.slowConsumer, "nothing was read for \(config.slowConsumerMS) ms"))
         }
-        if let due = session.window.ackDueMicros(config), due <= now.micros {
+        if let due = connections[id]?.session?.window.ackDueMicros(config), due <= now.micros {
             return refuse(id, Failure(.pushAckTimeout, "no PUSH_ACK for \(config.pushAckTimeoutMS) ms"))
         }
-        if connection.stuckMicros == 0, let due = session.window.repeatDueMicros(config), due <= now.micros {
+        if stuck == 0, let due = connections[id]?.session?.window.repeatDueMicros(config), due <= now.micros {
             let frames = connections[id]?.session?.window.again(now: now.micros, config: config) ?? []
             for frame in frames { write(id, frame) }
         }

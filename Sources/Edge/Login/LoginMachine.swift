@@ -32,7 +32,7 @@ public struct LoginMachine: RoleMachine {
     let loginID: String
     var random: SeededRandom
     var now = Instant(micros: 0, wallMS: 0)
-    var connections: [ConnectionID: Connection] = [:]
+    var connections: SlotTable<ConnectionID, Connection> = [:]
     /// Open sessions by id.
     var sessions: [String: ConnectionID] = [:]
     /// Session ids given so far.

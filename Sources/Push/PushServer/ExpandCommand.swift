@@ -66,9 +66,7 @@ extension PushServerMachine {
         for key in lookup.records {
             expand(key, lookup.users, body.results, &planner, &actions, now)
         }
-        for (partition, batches, keys) in planner.take() {
-            actions += send(partition, batches, keys, now)
-        }
+        actions += send(planner.take(), now)
         for partition in Set(lookup.records.map(\.partition)) { windows[partition]?.advance() }
         return actions
     }
@@ -99,9 +97,33 @@ extension PushServerMachine {
         if !unknown.isEmpty { tryLater(key, now) }
     }
 
-    /// Same partition, same worker, so that a lane (partition, Login) has one owner and its order holds.
+    /// Same partition, same worker, so that a lane (partition, Login) has one owner and its order holds. Partitions of
+    /// one owner travel together: at low load nearly every record has a partition of its own.
     private mutating func send(
-        _ partition: UInt32, _ batches: [WorkerBatch], _ keys: [[RecordKey]], _ now: Instant
+        _ drafts: [(partition: UInt32, batches: [WorkerBatch], keys: [[RecordKey]])], _ now: Instant
+    ) -> [RoleAction<Never>] {
+        typealias Slot = (batches: [WorkerBatch], keys: [[RecordKey]], deliveries: Int)
+        var slots = [Slot](repeating: ([], [], 0), count: Int(config.workerSlots))
+        var actions: [RoleAction<Never>] = []
+        for draft in drafts {
+            let slot = Int(draft.partition % config.workerSlots)
+            let count = draft.keys.reduce(0) { $0 + $1.count }
+            if !slots[slot].batches.isEmpty, slots[slot].deliveries + count > config.planDeliveries {
+                actions += send(slot, slots[slot].batches, slots[slot].keys, now)
+                slots[slot] = ([], [], 0)
+            }
+            slots[slot].batches += draft.batches
+            slots[slot].keys += draft.keys
+            slots[slot].deliveries += count
+        }
+        for (number, slot) in slots.enumerated() where !slot.batches.isEmpty {
+            actions += send(number, slot.batches, slot.keys, now)
+        }
+        return actions
+    }
+
+    private mutating func send(
+        _ slot: Int, _ batches: [WorkerBatch], _ keys: [[RecordKey]], _ now: Instant
     ) -> [RoleAction<Never>] {
         let token = takeToken()
         let limit = UInt64(config.planTimeoutMS) * 1000
@@ -110,7 +132,7 @@ extension PushServerMachine {
         if plansMade == config.dropOnce { return [] }
         var body = WorkerPlan()
         body.batches = batches
-        let owner = Address.keyed(.pushWorker, StableHash.mix(UInt64(partition)))
+        let owner = Address.keyed(.pushWorker, StableHash.mix(UInt64(slot)))
         return [.call(token, owner, .workerPlan(body), timeoutMS: config.planTimeoutMS)]
     }
 
@@ -125,19 +147,21 @@ extension PushServerMachine {
         for (index, batch) in plan.batches.enumerated() {
             touched.insert(batch.partition)
             let hands = index < results.count ? results[index].results : []
-            for (place, delivery) in batch.deliveries.enumerated() {
+            // By index: a delivery holds a message, and copying it costs more than all the rest here.
+            for place in batch.deliveries.indices {
                 let key = plan.keys[index][place]
                 let settled =
-                    place < hands.count && hands[place].targets.count == delivery.targets.count
-                    && hands[place].senders.count == delivery.senders.count
+                    place < hands.count && hands[place].targets.count == batch.deliveries[place].targets.count
+                    && hands[place].senders.count == batch.deliveries[place].senders.count
+                change(key) { slot in slot.open = max(0, slot.open - 1) }
+                guard !settled else { continue }
+                let delivery = batch.deliveries[place]
                 change(key) { slot in
-                    slot.open = max(0, slot.open - 1)
-                    guard !settled else { return }
                     for session in delivery.targets + delivery.senders where !slot.waiting.contains(session.userID) {
                         slot.waiting.append(session.userID)
                     }
                 }
-                if !settled { tryLater(key, now) }
+                tryLater(key, now)
             }
         }
         for partition in touched { windows[partition]?.advance() }

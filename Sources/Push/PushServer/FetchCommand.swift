@@ -1,3 +1,4 @@
+import Machinery
 import RPC
 import Wire
 
@@ -13,14 +14,14 @@ extension PushServerMachine {
         fetch.member = config.member
         fetch.generation = generation
         fetch.maxBytes = config.fetchBytes
-        var full = windows.values.reduce(0) { $0 + $1.bytes } >= config.windowBytes
+        var full = windows.reduce(0) { $0 + $1.bytes } >= config.windowBytes
         if !full {
-            for (partition, window) in windows.sorted(by: { $0.key < $1.key }) {
-                guard window.count < config.windowRecords else {
+            for partition in windows.keys.sorted() {
+                guard let count = windows[partition]?.count, count < config.windowRecords else {
                     full = true
                     continue
                 }
-                fetch.positions.append(Self.position(partition, window.next))
+                fetch.positions.append(Self.position(partition, windows[partition]?.next ?? 0))
             }
         }
         fetch.waitMs = full ? config.fullWaitMS : config.fetchWaitMS
@@ -61,7 +62,7 @@ extension PushServerMachine {
     /// A new generation: partitions that stay keep their windows, others start at the group's position.
     private mutating func rebalance(_ body: LogFetched) {
         generation = body.generation
-        var kept: [UInt32: PartitionWindow] = [:]
+        var kept: SlotTable<UInt32, PartitionWindow> = [:]
         for position in body.assigned {
             if var window = windows[position.partition] {
                 window.fastForward(position.offset)
@@ -103,11 +104,10 @@ extension PushServerMachine {
     mutating func startCommit(_ now: Instant) -> RoleAction<Never>? {
         guard commit == nil, now.micros >= nextCommitMicros else { return nil }
         var moved: [LogPosition] = []
-        for (partition, window) in windows where window.uncommitted {
-            moved.append(Self.position(partition, window.position))
+        for partition in windows.keys(where: { $0.uncommitted }).sorted() {
+            moved.append(Self.position(partition, windows[partition]?.position ?? 0))
         }
         guard !moved.isEmpty else { return nil }
-        moved.sort { $0.partition < $1.partition }
         nextCommitMicros = now.micros + UInt64(config.commitEveryMS) * 1000
         var body = LogCommit()
         body.log = config.log

@@ -1,3 +1,4 @@
+import Machinery
 import Wire
 
 /// Gathers deliveries into plans: per partition, one batch per Login, one delivery per record.
@@ -10,8 +11,8 @@ struct Planner {
     }
 
     private let limit: Int
-    private var drafts: [UInt32: Draft] = [:]
-    private var full: [(UInt32, [WorkerBatch], [[RecordKey]])] = []
+    private var drafts: SlotTable<UInt32, Draft> = [:]
+    private var full: [(partition: UInt32, batches: [WorkerBatch], keys: [[RecordKey]])] = []
 
     /// - Parameter limit: deliveries in one plan.
     init(limit: Int) { self.limit = max(1, limit) }
@@ -46,28 +47,29 @@ struct Planner {
 
     /// Index of the Login's batch. A full draft is put aside between two records, never within one.
     private mutating func batch(_ partition: UInt32, _ login: String, _ key: RecordKey) -> Int {
-        if let draft = drafts[partition] {
-            let begun = draft.keys.contains { $0.last == key }
-            if let at = draft.byLogin[login], begun || draft.deliveries < limit { return at }
-            if !begun, draft.deliveries >= limit {
-                full.append((partition, draft.batches, draft.keys))
-                drafts[partition] = nil
-            }
+        // Field by field, because a copy of the draft would make the next append copy its arrays.
+        let begun = drafts[partition]?.keys.contains { $0.last == key } ?? false
+        let isFull = (drafts[partition]?.deliveries ?? 0) >= limit
+        if begun || !isFull, let at = drafts[partition]?.byLogin[login] { return at }
+        if !begun, isFull, let draft = drafts.removeValue(forKey: partition) {
+            full.append((partition, draft.batches, draft.keys))
         }
         var fresh = WorkerBatch()
         fresh.partition = partition
         fresh.loginID = login
         let at = drafts[partition]?.batches.count ?? 0
-        drafts[partition, default: Draft()].batches.append(fresh)
+        drafts.add(partition, Draft())
+        drafts[partition]?.batches.append(fresh)
         drafts[partition]?.keys.append([])
         drafts[partition]?.byLogin[login] = at
         return at
     }
 
     /// Everything gathered: put-aside plans first, then partition by partition.
-    mutating func take() -> [(UInt32, [WorkerBatch], [[RecordKey]])] {
+    mutating func take() -> [(partition: UInt32, batches: [WorkerBatch], keys: [[RecordKey]])] {
         var plans = full
-        for (partition, draft) in drafts.sorted(by: { $0.key < $1.key }) where draft.deliveries > 0 {
+        for partition in drafts.keys.sorted() {
+            guard let draft = drafts[partition], draft.deliveries > 0 else { continue }
             plans.append((partition, draft.batches, draft.keys))
         }
         drafts = [:]

@@ -23,6 +23,8 @@ public struct PushServerConfig: Sendable, Equatable {
     /// Records expanded by one look-up.
     public var lookupRecords = 1024
     public var planTimeoutMS: UInt32 = 5000
+    /// Partitions are dealt to so many owners among the workers.
+    public var workerSlots: UInt32 = 4
     /// Deliveries in one plan.
     public var planDeliveries = 512
     public var retryFirstMS: UInt64 = 300

@@ -1,4 +1,5 @@
 import Identity
+import Machinery
 import RPC
 import Wire
 
@@ -14,7 +15,7 @@ public struct PushServerMachine: RoleMachine {
     }
 
     let config: PushServerConfig
-    var windows: [UInt32: PartitionWindow] = [:]
+    var windows: SlotTable<UInt32, PartitionWindow> = [:]
     var generation: UInt64 = 0
     var incarnation: UInt64?
     var nextToken: UInt64 = 1
@@ -70,7 +71,7 @@ public struct PushServerMachine: RoleMachine {
         if let action = startLookup() { actions.append(action) }
         if let action = startFetch() { actions.append(action) }
         if let action = startCommit(now) { actions.append(action) }
-        let busy = !plans.isEmpty || !retries.isEmpty || windows.values.contains { $0.uncommitted }
+        let busy = !plans.isEmpty || !retries.isEmpty || windows.reduce(false) { $0 || $1.uncommitted }
         if busy, !ticking {
             ticking = true
             actions.append(.timer(Timer.tick, afterMS: config.tickMS))
@@ -84,8 +85,12 @@ public struct PushServerMachine: RoleMachine {
     }
 
     /// Records that are fetched and not settled: for metrics and tests.
-    public var unsettled: Int { windows.values.reduce(0) { $0 + $1.count } }
+    public var unsettled: Int { windows.reduce(0) { $0 + $1.count } }
 
     /// What would be committed now, per partition: for metrics and tests.
-    public var positions: [UInt32: UInt64] { windows.mapValues(\.position) }
+    public var positions: [UInt32: UInt64] {
+        var positions: [UInt32: UInt64] = [:]
+        windows.forEach { partition, window in positions[partition] = window.position }
+        return positions
+    }
 }

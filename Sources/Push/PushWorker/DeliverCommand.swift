@@ -29,7 +29,7 @@ extension PushWorkerMachine {
                 ready[key.login, default: []].append(job)
             }
         }
-        touched = lanes.filter { !$0.value.jobs.isEmpty }.keys.sorted {
+        touched = lanes.keys { !$0.jobs.isEmpty }.sorted {
             ($0.partition, $0.login) < ($1.partition, $1.login)
         }
         for login in logins {
@@ -218,7 +218,8 @@ extension PushWorkerMachine {
         next.redirected = true
         next.attempts = 0
         plans[job.plan]?.open[job.batch][job.index] += 1
-        lanes[next.lane, default: LaneQueue()].jobs.append(next)
+        lanes.add(next.lane, LaneQueue())
+        lanes[next.lane]?.jobs.append(next)
         touched.append(next.lane)
     }
 

@@ -12,7 +12,12 @@ extension PushWorkerMachine {
         var answer = WorkerDone()
         answer.batches = body.batches.map { batch in
             var response = DeliverResponse()
-            response.results = Array(repeating: DeliveryResult(), count: batch.deliveries.count)
+            response.results = batch.deliveries.map { delivery in
+                var result = DeliveryResult()
+                result.targets = Array(repeating: .notHere, count: delivery.targets.count)
+                result.senders = Array(repeating: .notHere, count: delivery.senders.count)
+                return result
+            }
             return response
         }
         guard count > 0 else { return [.reply(id, .workerDone(answer))] }
@@ -28,16 +33,13 @@ extension PushWorkerMachine {
         for (batch, work) in body.batches.enumerated() {
             let lane = LaneKey(partition: work.partition, login: work.loginID)
             touched.append(lane)
+            lanes.add(lane, LaneQueue())
             for (index, delivery) in work.deliveries.enumerated() {
                 if !delivery.traceID.isEmpty { actions.append(.trace(delivery.traceID, hop: "pushworker")) }
-                lanes[lane, default: LaneQueue()].jobs.append(
+                lanes[lane]?.jobs.append(
                     Job(
                         plan: number, batch: batch, index: index, lane: lane, delivery: delivery,
                         places: Array(delivery.targets.indices)))
-                plans[number]?.answer.batches[batch].results[index].targets =
-                    Array(repeating: .notHere, count: delivery.targets.count)
-                plans[number]?.answer.batches[batch].results[index].senders =
-                    Array(repeating: .notHere, count: delivery.senders.count)
             }
         }
         return actions
@@ -77,7 +79,7 @@ extension PushWorkerMachine {
             let failure = Failure(.deadlineExceeded, "the delivery was lost")
             actions += delivered(request, .unknown(failure), now)
         }
-        for number in plans.filter({ $0.value.answerBy <= now.micros }).keys.sorted() { actions += answer(number) }
+        for number in plans.keys(where: { $0.answerBy <= now.micros }).sorted() { actions += answer(number) }
         return actions
     }
 }

@@ -1,3 +1,4 @@
+import Machinery
 import RPC
 import Wire
 
@@ -9,8 +10,8 @@ public struct PushWorkerMachine: RoleMachine {
     static let tick: UInt64 = 1
 
     let config: PushWorkerConfig
-    var plans: [UInt64: Plan] = [:]
-    var lanes: [LaneKey: LaneQueue] = [:]
+    var plans: SlotTable<UInt64, Plan> = [:]
+    var lanes: SlotTable<LaneKey, LaneQueue> = [:]
     /// Lanes that got something since the last flush, in order.
     var touched: [LaneKey] = []
     var requests: [UInt64: Request] = [:]

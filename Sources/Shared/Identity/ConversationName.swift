@@ -12,23 +12,37 @@ public enum ConversationName: Hashable, Sendable {
 
     /// Parses an id; nil when it is malformed, names an illegal user or group, or pairs a user with itself.
     public init?(_ id: String) {
-        guard id.utf8.count > 2 else { return nil }
-        let rest = id.dropFirst(2)
-        switch id.prefix(2) {
-        case "p:":
-            let parts = rest.split(separator: "|", maxSplits: 2, omittingEmptySubsequences: false).map(String.init)
-            guard parts.count == 2, NameRule.isUser(parts[0]), NameRule.isUser(parts[1]),
-                Self.ordered(parts[0], parts[1]), parts[0] != parts[1]
-            else { return nil }
-            self = .pair(parts[0], parts[1])
-        case "g:":
-            guard NameRule.isUser(String(rest)) else { return nil }
-            self = .group(String(rest))
-        case "u:":
-            guard NameRule.isUser(String(rest)) else { return nil }
-            self = .control(String(rest))
+        var id = id
+        guard let name = id.withUTF8({ Self.parse($0) }) else { return nil }
+        self = name
+    }
+
+    /// Over bytes, because every message passes here several times.
+    private static func parse(_ id: UnsafeBufferPointer<UInt8>) -> ConversationName? {
+        guard id.count > 2, id[1] == UInt8(ascii: ":") else { return nil }
+        let rest = UnsafeBufferPointer(rebasing: id[2...])
+        switch id[0] {
+        case UInt8(ascii: "p"):
+            guard let bar = rest.firstIndex(of: UInt8(ascii: "|")) else { return nil }
+            let first = UnsafeBufferPointer(rebasing: rest[..<bar])
+            let second = UnsafeBufferPointer(rebasing: rest[(bar + 1)...])
+            // A second bar is no part of a legal name.
+            guard NameRule.isUser(first), NameRule.isUser(second), precedes(first, second) else { return nil }
+            return .pair(String(decoding: first, as: UTF8.self), String(decoding: second, as: UTF8.self))
+        case UInt8(ascii: "g"):
+            return NameRule.isUser(rest) ? .group(String(decoding: rest, as: UTF8.self)) : nil
+        case UInt8(ascii: "u"):
+            return NameRule.isUser(rest) ? .control(String(decoding: rest, as: UTF8.self)) : nil
         default: return nil
         }
+    }
+
+    /// Byte order; false for equal names.
+    private static func precedes(_ one: UnsafeBufferPointer<UInt8>, _ other: UnsafeBufferPointer<UInt8>) -> Bool {
+        for index in 0..<min(one.count, other.count) where one[index] != other[index] {
+            return one[index] < other[index]
+        }
+        return one.count < other.count
     }
 
     /// The id that travels and is stored.
@@ -46,6 +60,15 @@ public enum ConversationName: Hashable, Sendable {
         case .pair(let first, let second): [first, second]
         case .group: []
         case .control(let user): [user]
+        }
+    }
+
+    /// Whether these are its members, in whatever order.
+    public func hasMembers(_ users: [String]) -> Bool {
+        switch self {
+        case .pair(let first, let second): users == [first, second] || users == [second, first]
+        case .group: users.isEmpty
+        case .control(let user): users == [user]
         }
     }
 
@@ -69,15 +92,27 @@ public enum NameRule {
 
     /// Users, groups and devices: 1 to 64 bytes of UTF-8 without control characters, space or `|`.
     public static func isUser(_ name: String) -> Bool {
-        let bytes = name.utf8
+        var name = name
+        return name.withUTF8 { isUser($0) }
+    }
+
+    static func isUser(_ bytes: UnsafeBufferPointer<UInt8>) -> Bool {
         guard !bytes.isEmpty, bytes.count <= maxBytes else { return false }
-        return bytes.allSatisfy { $0 > 0x20 && $0 != 0x7c && $0 != 0x7f }
+        for byte in bytes where byte <= 0x20 || byte == 0x7c || byte == 0x7f { return false }
+        return true
     }
 
     /// Apps: 1 to 64 of a-z, 0-9, `-` and `_`.
     public static func isApp(_ name: String) -> Bool {
-        let bytes = name.utf8
-        guard !bytes.isEmpty, bytes.count <= maxBytes else { return false }
-        return bytes.allSatisfy { (0x61...0x7a).contains($0) || (0x30...0x39).contains($0) || $0 == 0x2d || $0 == 0x5f }
+        var name = name
+        return name.withUTF8 { bytes in
+            guard !bytes.isEmpty, bytes.count <= maxBytes else { return false }
+            for byte in bytes {
+                let legal =
+                    (0x61...0x7a).contains(byte) || (0x30...0x39).contains(byte) || byte == 0x2d || byte == 0x5f
+                guard legal else { return false }
+            }
+            return true
+        }
     }
 }

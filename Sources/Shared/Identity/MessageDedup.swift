@@ -17,15 +17,26 @@ public enum MessageDedup {
         sender: String, device: String, clientMsgID: some Collection<UInt8>, message: UnsafeRawBufferPointer
     ) -> [UInt8]? {
         guard let chosen = ChosenContent(message) else { return nil }
-        var hash = SHA256()
+        var head: [UInt8] = []
+        head.reserveCapacity(32 + 2 * NameRule.maxBytes)
         for name in [sender, device] {
-            update(&hash, length: UInt64(name.utf8.count))
-            hash.update(data: Array(name.utf8))
+            append(UInt64(name.utf8.count), to: &head)
+            head += name.utf8
         }
-        update(&hash, length: chosen.kind)
-        update(&hash, length: chosen.target)
+        append(chosen.kind, to: &head)
+        append(chosen.target, to: &head)
+        var hash = SHA256()
+        head.withUnsafeBytes { hash.update(bufferPointer: $0) }
         hash.update(bufferPointer: UnsafeRawBufferPointer(rebasing: message[chosen.content]))
-        return Array(clientMsgID) + hash.finalize().prefix(hashBytes)
+        var key: [UInt8] = []
+        key.reserveCapacity(byteCount)
+        key += clientMsgID
+        hash.finalize().withUnsafeBytes { key += $0.prefix(hashBytes) }
+        return key
+    }
+
+    private static func append(_ number: UInt64, to bytes: inout [UInt8]) {
+        withUnsafeBytes(of: number.littleEndian) { bytes += $0 }
     }
 
     /// The key of a placeholder: its log record and place, so that looking it up again finds it.

@@ -19,6 +19,12 @@ public enum MessageID {
         return bytes
     }
 
+    /// The same of bytes that lie in one piece, as ids on the message path do.
+    public static func timeMS(bytes id: UnsafeRawBufferPointer) -> UInt64? {
+        guard id.count == byteCount, id[6] >> 4 == 7, id[8] >> 6 == 2 else { return nil }
+        return UInt64(bigEndian: id.loadUnaligned(as: UInt64.self)) >> 16
+    }
+
     /// The time in an id; nil when it is not 16 bytes of a version 7 UUID.
     public static func timeMS(_ id: some RandomAccessCollection<UInt8>) -> UInt64? {
         guard id.count == byteCount else { return nil }

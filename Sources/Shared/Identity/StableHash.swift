@@ -2,13 +2,20 @@
 /// It decides buckets and instances, so it is part of the stored format: never change it.
 public enum StableHash {
     /// Hash of the parts, each ended by a zero byte so that ("ab", "c") and ("a", "bc") differ.
-    public static func of(_ parts: String...) -> UInt64 {
-        var hash: UInt64 = 0xcbf2_9ce4_8422_2325
-        for part in parts {
-            for byte in part.utf8 { hash = (hash ^ UInt64(byte)) &* 0x100_0000_01b3 }
-            hash = hash &* 0x100_0000_01b3
+    public static func of(_ parts: String...) -> UInt64 { mix(parts.reduce(seed) { add($1, to: $0) }) }
+
+    /// The same of two parts, which every message asks for, without an array.
+    public static func of(_ one: String, _ other: String) -> UInt64 { mix(add(other, to: add(one, to: seed))) }
+
+    private static let seed: UInt64 = 0xcbf2_9ce4_8422_2325
+
+    private static func add(_ part: String, to hash: UInt64) -> UInt64 {
+        var part = part
+        return part.withUTF8 { bytes in
+            var hash = hash
+            for byte in bytes { hash = (hash ^ UInt64(byte)) &* 0x100_0000_01b3 }
+            return hash &* 0x100_0000_01b3
         }
-        return mix(hash)
     }
 
     /// MurmurHash3's 64-bit finalizer: every input bit reaches every output bit.

@@ -14,7 +14,16 @@ public protocol RecentStore: RowReader {
     /// Stores rows of several buckets in one transaction. A bucket whose epoch or offset is not the expected one,
     /// or whose rows do not continue their conversations densely, is a conflict and is left alone; the others go on.
     /// Unavailable: nothing of that bucket was stored.
+    ///
+    /// A store may keep what it has taken in memory until `flush`, if a bucket that is lost with the process is found
+    /// at an earlier place, whole: position, rows, dedup entries and heads. The log brings the rest back.
     func commit(_ buckets: [BucketCommit]) -> [BucketCommitResult]
+
+    /// Rows taken that `flush` has yet to write; always 0 for a store that writes them at once.
+    var unflushedRowCount: Int { get }
+
+    /// Writes about that many rows, whole buckets at a time, longest waiting first.
+    func flush(rows: Int) throws(Failure)
 
     /// Heads and exact unread counts. `marks` is what an earlier answer said, or empty.
     func heads(_ queries: [HeadQuery], since marks: Data) -> HeadsRead

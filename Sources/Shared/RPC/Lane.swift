@@ -25,6 +25,8 @@ public final class Lane: Sendable {
     public let name: String
     private let driver: Driver
     private let mailbox = Mutex(Mailbox())
+    /// Letters are being handled. Written on the lane only.
+    private let isBusy = Atomic<Bool>(false)
     /// Batches handled before sockets get their turn again.
     private static let roundsPerTurn = 8
 
@@ -81,6 +83,14 @@ public final class Lane: Sendable {
         if case .thread(let semaphore) = driver { semaphore.signal() }
     }
 
+    /// Handles what is waiting now, on a loop's lane, between two sockets: what a thousand sockets bring in one go then
+    /// travels on in parts, and the next thread works on the first while this one reads the rest. No effect while
+    /// letters are being handled.
+    public func turn() {
+        guard !isBusy.load(ordering: .relaxed) else { return }
+        for _ in 0..<Self.roundsPerTurn where !runBatch() { return }
+    }
+
     private func runTurn() {
         for _ in 0..<Self.roundsPerTurn where !runBatch() { return }
         if case .loop(let loop) = driver { loop.execute { self.runTurn() } }
@@ -104,6 +114,8 @@ public final class Lane: Sendable {
             return waiting
         }
         guard !letters.isEmpty else { return false }
+        isBusy.store(true, ordering: .relaxed)
+        defer { isBusy.store(false, ordering: .relaxed) }
         var touched: [any LaneResident] = []
         for letter in letters {
             switch letter {

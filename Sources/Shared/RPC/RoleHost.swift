@@ -7,20 +7,21 @@ import Wire
 ///
 /// Isolation: everything but `accept` and `reply`, which only post, runs on the lane.
 public final class RoleHost<Machine: RoleMachine>: LaneResident, CallTarget, ReplySink, @unchecked Sendable {
-    // @unchecked: the mutable state below is touched on the lane only.
+    // @unchecked: the mutable state below is touched on the lane only. @exclusivity(unchecked): for the same reason,
+    // and because no machine calls back into its host.
     public let instance: String
     private let home: Lane
     private let directory: Directory
     private let logger: Logger
     private let clock: @Sendable () -> Instant
     private let output: (Machine.Output) -> Void
-    private var machine: Machine
-    private var dirty = false
-    private var nextID: UInt64 = 1
+    @exclusivity(unchecked) private var machine: Machine
+    @exclusivity(unchecked) private var dirty = false
+    @exclusivity(unchecked) private var nextID: UInt64 = 1
     /// Calls made to us that we have not answered.
-    private var incoming: [UInt64: (id: UInt64, origin: any ReplySink)] = [:]
+    @exclusivity(unchecked) private var incoming: [UInt64: (id: UInt64, origin: any ReplySink)] = [:]
     /// Calls that we made: our number -> the machine's token and when it is over.
-    private var outgoing: [UInt64: (token: UInt64, deadline: UInt64)] = [:]
+    @exclusivity(unchecked) private var outgoing: [UInt64: (token: UInt64, deadline: UInt64)] = [:]
     /// How often deadlines are looked at; a time-out is late by at most this.
     private static var sweepMS: UInt32 { 50 }
     /// How long a `tell` is worth carrying out.

@@ -52,7 +52,7 @@ extension LogRecord {
 
     /// What is wrong with the fields around the message; nil when nothing is.
     private func envelopeFailure(_ name: ConversationName) -> Failure? {
-        guard MessageID.timeMS(clientMsgID) != nil else {
+        guard clientMsgID.withUnsafeBytes({ MessageID.timeMS(bytes: $0) }) != nil else {
             return Failure(.badMessageID, "client_msg_id is not a UUIDv7 of 16 bytes")
         }
         guard sender.isEmpty || NameRule.isUser(sender), device.isEmpty || NameRule.isUser(device) else {
@@ -61,7 +61,7 @@ extension LogRecord {
         guard members.count <= RecordLimits.members, members.allSatisfy({ NameRule.isUser($0) }) else {
             return Failure(.malformedRequest, "illegal members")
         }
-        if !members.isEmpty, Set(members) != Set(name.members) {
+        if !members.isEmpty, !name.hasMembers(members) {
             return Failure(.malformedRequest, "the members are not the conversation's")
         }
         guard sessionID.utf8.count <= RecordLimits.idBytes, traceID.utf8.count <= RecordLimits.idBytes else {

@@ -6,7 +6,7 @@ public struct MsgProxyConfig: Sendable {
     public var instance: String
     public var log = "msg"
     /// V: the buckets, and so the partitions, of this log generation.
-    public var buckets: UInt32 = 32
+    public var buckets: UInt32 = 8
     /// Appends of one bucket that may wait for the log: about 2 s of a busy bucket; more are `busy`.
     public var waitingPerBucket = 4096
     /// Bytes that may wait in all; more are `overloaded`.

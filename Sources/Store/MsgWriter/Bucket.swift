@@ -58,6 +58,27 @@ struct Bucket {
     }
 
     var canStartRound: Bool { phase == .ready && !inRound && !waiting && !inbox.isEmpty }
+
+    /// Entries of this bucket, in order, into the inbox. Those from before what is wanted are left out; one that comes
+    /// after what is wanted ends it: the log has lost something.
+    mutating func take(_ entries: ArraySlice<LogEntry>) -> (records: Int, bytes: Int, skippedTo: UInt64?) {
+        var taken = (records: 0, bytes: 0, skippedTo: UInt64?.none)
+        guard phase == .ready else { return taken }
+        for entry in entries where entry.offset >= next {
+            guard entry.offset == next else {
+                taken.skippedTo = entry.offset
+                break
+            }
+            inbox.append(entry)
+            next += 1
+            taken.records += 1
+            taken.bytes += entry.record.count
+        }
+        end = max(next, end ?? 0)
+        heldRecords += taken.records
+        heldBytes += taken.bytes
+        return taken
+    }
 }
 
 /// The records of one round of one bucket after they are stored: confirmed when nothing remains.

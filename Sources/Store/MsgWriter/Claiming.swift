@@ -8,7 +8,7 @@ extension MsgWriterMachine {
         var body = BucketClaims()
         var claims: [(bucket: UInt32, life: UInt64)] = []
         for number in assigned {
-            guard let bucket = buckets[number], case .unclaimed(let after) = bucket.phase, !bucket.waiting,
+            guard case .unclaimed(let after)? = buckets[number]?.phase, let bucket = buckets[number], !bucket.waiting,
                 let end = bucket.end, after <= membership.fetches, !isChecking(after)
             else { continue }
             if end < bucket.delivered { continue }
@@ -32,7 +32,9 @@ extension MsgWriterMachine {
     private mutating func shortLogs() -> [Action] {
         var actions: [Action] = []
         for number in assigned {
-            guard let bucket = buckets[number], let end = bucket.end, end < bucket.delivered else { continue }
+            guard let end = buckets[number]?.end, let delivered = buckets[number]?.delivered, end < delivered else {
+                continue
+            }
             actions += stop(number, "the log ends at \(end), before what is delivered")
         }
         return actions

@@ -59,12 +59,11 @@ extension MsgWriterMachine {
     private func wanted() -> [LogPosition] {
         guard heldRecords < config.heldRecords, heldBytes < config.heldBytes else { return [] }
         return assigned.compactMap { number in
-            guard let bucket = buckets[number], bucket.phase == .ready, bucket.heldRecords < config.heldPerBucket else {
-                return nil
-            }
+            guard buckets[number]?.phase == .ready, let held = buckets[number]?.heldRecords, held < config.heldPerBucket
+            else { return nil }
             var position = LogPosition()
             position.partition = number
-            position.offset = bucket.next
+            position.offset = buckets[number]?.next ?? 0
             return position
         }
     }
@@ -106,21 +105,18 @@ extension MsgWriterMachine {
         for number in assigned where positions[number] != nil && positions[number] == buckets[number]?.next {
             wanted.insert(number)
         }
-        for entry in entries where wanted.contains(entry.partition) {
-            guard let bucket = buckets[entry.partition], bucket.phase == .ready, entry.offset >= bucket.next else {
-                continue
+        var first = 0
+        while first < entries.count {
+            let number = entries[first].partition
+            let end = entries[first...].firstIndex { $0.partition != number } ?? entries.count
+            defer { first = end }
+            guard wanted.contains(number), let taken = buckets[number]?.take(entries[first..<end]) else { continue }
+            heldRecords += taken.records
+            heldBytes += taken.bytes
+            if let skipped = taken.skippedTo {
+                let from = buckets[number]?.next ?? 0
+                actions += stop(number, "the log skips from \(from) to \(skipped)")
             }
-            guard entry.offset == bucket.next else {
-                actions += stop(entry.partition, "the log skips from \(bucket.next) to \(entry.offset)")
-                continue
-            }
-            buckets[entry.partition]?.inbox.append(entry)
-            buckets[entry.partition]?.next += 1
-            buckets[entry.partition]?.end = max(entry.offset + 1, bucket.end ?? 0)
-            buckets[entry.partition]?.heldRecords += 1
-            buckets[entry.partition]?.heldBytes += entry.record.count
-            heldRecords += 1
-            heldBytes += entry.record.count
         }
         return actions
     }
@@ -132,7 +128,7 @@ extension MsgWriterMachine {
         membership.generation = body.generation
         membership.incarnation = body.incarnation
         membership.partitions = body.partitions
-        var kept: [UInt32: Bucket] = [:]
+        var kept: SlotTable<UInt32, Bucket> = [:]
         for position in body.assigned.sorted(by: { $0.partition < $1.partition }) {
             if followed, let bucket = buckets[position.partition] {
                 kept[position.partition] = bucket

@@ -30,7 +30,7 @@ public struct MsgWriterConfig: Sendable {
     public var itemsPerCall = 1024
     public var bytesPerCall = 4 << 20
     /// Calls to User are grouped by this many slots of hash(app, user): a user's entries always go the same way.
-    public var userSlots: UInt64 = 16
+    public var userSlots: UInt64 = 4
     public var timeoutMS: UInt32 = 5000
     public var retryFirstMS: UInt64 = 300
     public var retryMostMS: UInt64 = 5000

@@ -44,7 +44,7 @@ public struct MsgWriterMachine: RoleMachine {
     var asked: [UInt64: Asked] = [:]
 
     var membership: Membership
-    var buckets: [UInt32: Bucket] = [:]
+    var buckets: SlotTable<UInt32, Bucket> = [:]
     /// The keys of `buckets`, ascending: every walk is in this order, so that the same history gives the same
     /// actions.
     var assigned: [UInt32] = []

@@ -42,7 +42,7 @@ struct Outbox<Item: Sendable>: Sendable {
             if !items.isEmpty, items.count + task.items.count > limit || bytes + task.bytes > byteLimit { break }
             taken += 1
             guard isWanted(task.unit) else { continue }
-            items += task.items
+            if items.isEmpty { items = task.items } else { items += task.items }
             bytes += task.bytes
             sent.append(task)
         }
@@ -180,18 +180,22 @@ extension MsgWriterMachine {
 
 extension PushItem {
     init(_ item: PassOn, partition: UInt32) {
-        self.init()
-        self.partition = partition
+        var message = PushedMessage()
+        message.conversation = item.row.conversation
+        message.seq = item.row.seq
+        message.n = item.row.n
+        message.timeMs = item.row.timeMs
+        message.message = item.row.message
+        var record = PushRecord()
         record.appID = item.row.appID
-        record.message.conversation = item.row.conversation
-        record.message.seq = item.row.seq
-        record.message.n = item.row.n
-        record.message.timeMs = item.row.timeMs
-        record.message.message = item.row.message
+        record.message = message
         record.sender = item.row.sender
         record.senderSession = item.session
         record.clientMsgID = item.clientMsgID
         record.members = item.members
         record.traceID = item.traceID
+        self.init()
+        self.partition = partition
+        self.record = record
     }
 }

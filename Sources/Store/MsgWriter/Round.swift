@@ -34,21 +34,22 @@ extension MsgWriterMachine {
         var bytes: [UInt32: Int] = [:]
         let first = assigned.firstIndex { $0 >= nextInRound } ?? 0
         for number in assigned[first...] + assigned[..<first] {
-            guard let bucket = buckets[number], bucket.canStartRound, rounds[bucket.shard] == nil else { continue }
-            guard bytes[bucket.shard, default: 0] < config.bytesPerRound else { continue }
-            if parts[bucket.shard] == nil { shards.append(bucket.shard) }
+            // Field by field: a copy of the bucket would copy all that it holds.
+            guard let shard = buckets[number]?.shard, buckets[number]?.canStartRound == true, rounds[shard] == nil,
+                bytes[shard, default: 0] < config.bytesPerRound
+            else { continue }
+            if parts[shard] == nil { shards.append(shard) }
             let part = takePart(number)
-            bytes[bucket.shard, default: 0] += part.bytes
-            parts[bucket.shard, default: []].append(part)
+            bytes[shard, default: 0] += part.bytes
+            parts[shard, default: []].append(part)
             nextInRound = number + 1
         }
         return shards.flatMap { lookUp($0, parts[$0] ?? []) }
     }
 
     private mutating func takePart(_ number: UInt32) -> RoundPart {
-        let bucket = buckets[number]
-        let inbox = bucket?.inbox ?? []
-        let stored = bucket?.stored ?? 0
+        let inbox = buckets[number]?.inbox ?? []
+        let stored = buckets[number]?.stored ?? 0
         let replay = (inbox.first?.offset ?? 0) < stored
         var count = min(inbox.count, config.recordsPerRound)
         if replay { count = inbox.prefix(count).prefix { $0.offset < stored }.count }
@@ -60,12 +61,13 @@ extension MsgWriterMachine {
                 break
             }
         }
-        let entries = Array(inbox.prefix(count))
-        buckets[number]?.inbox.removeFirst(count)
+        let entries = count == inbox.count ? inbox : Array(inbox.prefix(count))
+        if count == inbox.count { buckets[number]?.inbox = [] } else { buckets[number]?.inbox.removeFirst(count) }
         buckets[number]?.inRound = true
         let parsed = entries.map { ParsedRecord($0, partitions: membership.partitions) }
         return RoundPart(
-            bucket: number, life: bucket?.life ?? 0, replay: replay, bytes: bytes, entries: entries, parsed: parsed)
+            bucket: number, life: buckets[number]?.life ?? 0, replay: replay, bytes: bytes, entries: entries,
+            parsed: parsed)
     }
 
     private mutating func lookUp(_ shard: UInt32, _ parts: [RoundPart]) -> [Action] {
@@ -126,7 +128,7 @@ extension MsgWriterMachine {
         for part in round.parts {
             let mine = rest.prefix(part.parsed.filter { $0.dedupKey != nil }.count)
             rest = rest.dropFirst(mine.count)
-            guard let bucket = buckets[part.bucket], bucket.life == part.life else {
+            guard let epoch = buckets[part.bucket]?.epoch, buckets[part.bucket]?.life == part.life else {
                 round.built.append(BuiltPart())
                 continue
             }
@@ -139,8 +141,8 @@ extension MsgWriterMachine {
             round.built.append(built)
             var commit = BucketCommit()
             commit.bucket = part.bucket
-            commit.epoch = bucket.epoch
-            commit.oldOffset = bucket.stored
+            commit.epoch = epoch
+            commit.oldOffset = buckets[part.bucket]?.stored ?? 0
             commit.newOffset = part.newOffset
             commit.rows = built.rows
             commit.dead = built.dead

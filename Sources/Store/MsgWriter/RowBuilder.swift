@@ -103,11 +103,20 @@ struct RowBuilder {
     /// New records.
     mutating func build(_ part: RoundPart, _ hits: [StoredRow], fault: inout FaultHook) -> BuiltPart {
         var next = hits.makeIterator()
+        guard fault.isArmed else {
+            built.rows.reserveCapacity(part.parsed.count)
+            built.passOn.reserveCapacity(part.parsed.count)
+            for index in part.parsed.indices {
+                let hit = part.parsed[index].dedupKey == nil ? nil : next.next()
+                add(part.entries[index], part.parsed[index], hit, &fault)
+            }
+            return built
+        }
         var steps: [(entry: LogEntry, record: ParsedRecord, hit: StoredRow?)] = []
         for (entry, record) in zip(part.entries, part.parsed) {
             steps.append((entry, record, record.dedupKey == nil ? nil : next.next()))
         }
-        if fault.isArmed { Self.swap(&steps, &fault) }
+        Self.swap(&steps, &fault)
         for step in steps { add(step.entry, step.record, step.hit, &fault) }
         return built
     }

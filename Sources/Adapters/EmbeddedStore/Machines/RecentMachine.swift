@@ -18,6 +18,15 @@ public struct RecentMachine<Store: RecentStore>: RoleMachine {
     /// Entries of one step: about a millisecond of work.
     private static var purgeEntries: Int { 1000 }
     private var hasComplained = false
+    private var isFlushing = false
+    private var hasFlushComplained = false
+    private static var flushTimer: UInt64 { 2 }
+    /// How long rows gather before the file gets them: those of one conversation then share a page.
+    private static var gatherMS: UInt32 { 400 }
+    private static var flushStepMS: UInt32 { 5 }
+    private static var flushRetryMS: UInt32 { 1000 }
+    /// Rows of one step: a few milliseconds of work.
+    private static var flushRows: Int { 512 }
 
     public init(_ store: Store) { self.store = store }
 
@@ -26,6 +35,7 @@ public struct RecentMachine<Store: RecentStore>: RoleMachine {
         case .start: return [.timer(Self.purgeTimer, afterMS: Self.purgeIdleMS)]
         case .call(let id, let payload, _): return call(id, payload)
         case .reply: return []
+        case .timer(Self.flushTimer): return writeFile()
         case .timer: return purge(now)
         case .flush: return flush()
         }
@@ -61,7 +71,26 @@ public struct RecentMachine<Store: RecentStore>: RoleMachine {
         }
         pending.removeAll(keepingCapacity: true)
         gathered.removeAll(keepingCapacity: true)
-        return replies
+        guard !isFlushing, store.unflushedRowCount > 0 else { return replies }
+        isFlushing = true
+        return replies + [.timer(Self.flushTimer, afterMS: Self.gatherMS)]
+    }
+
+    /// A part of what waits for the file. The next part a little later: commits must not wait for all of it.
+    private mutating func writeFile() -> [RoleAction<Never>] {
+        var warnings: [RoleAction<Never>] = []
+        var failed = false
+        do throws(Failure) { try store.flush(rows: Self.flushRows) } catch {
+            failed = true
+            if !hasFlushComplained {
+                let values = ["rows": "\(store.unflushedRowCount)", "why": error.message]
+                warnings = [.warn("the recent store cannot write its file; nothing is lost, new messages wait", values)]
+            }
+        }
+        hasFlushComplained = failed
+        isFlushing = store.unflushedRowCount > 0
+        guard isFlushing else { return warnings }
+        return warnings + [.timer(Self.flushTimer, afterMS: failed ? Self.flushRetryMS : Self.flushStepMS)]
     }
 
     private mutating func purge(_ now: Instant) -> [RoleAction<Never>] {

@@ -19,6 +19,7 @@ extension SQLiteRecentStore {
 
     private func page(_ query: RowsQuery) throws(SQLiteError) -> RowsPage {
         let name = Name(app: query.appID, conversation: query.conversation)
+        try flush(bucketOf: name)
         let head = try head(name)
         var page = RowsPage()
         page.head = Self.head(name, head)
@@ -92,6 +93,7 @@ extension SQLiteRecentStore {
     private func state(_ query: HeadQuery, _ mark: UInt64) throws(SQLiteError) -> HeadState {
         let name = Name(app: query.appID, conversation: query.conversation)
         var state = HeadState()
+        try flush(bucketOf: name)
         guard let head = try head(name) else {
             state.changed = mark == 0
             return state

@@ -41,7 +41,7 @@ struct RecentStatements {
     let bucketGet, bucketPut, bucketMove: Statement
     let headGet, headAdd, headMove: Statement
     let messageAdd, messageGet, countAt, pageUp, pageDown: Statement
-    let dedupAdd, dedupGet, dedupScan, dedupDrop: Statement
+    let dedupAdd, dedupGet, dedupNewest, dedupScan, dedupDrop: Statement
     let targetAdd, ownCount, recalledCount, recalledIn: Statement
     let deadAdd, deadGet: Statement
     let metaMove, metaFloor: Statement
@@ -80,6 +80,7 @@ struct RecentStatements {
         pageDown = try database.prepare("\(row) AND seq >= ?2 AND seq < ?3 ORDER BY seq DESC LIMIT ?4")
         dedupAdd = try database.prepare("INSERT OR IGNORE INTO dedup(conv, key, seq, time) VALUES(?1, ?2, ?3, ?4)")
         dedupGet = try database.prepare("SELECT seq FROM dedup WHERE key = ?2 AND conv = ?1")
+        dedupNewest = try database.prepare("SELECT key FROM dedup ORDER BY key DESC LIMIT ?1")
         dedupScan = try database.prepare(
             """
             SELECT d.conv, d.key, d.time, b.time FROM dedup d JOIN conversation c ON c.no = d.conv

@@ -4,6 +4,8 @@ import Ports
 import Wire
 
 /// The recent store in one SQLite file: WAL, synchronous=NORMAL, because the log brings back what a power cut takes.
+/// Commits are taken in memory and reach the file together a little later (Unflushed.swift); whoever asks for rows of
+/// a bucket has it written first, so that nobody sees the difference.
 ///
 /// Isolation: the lane of its machine.
 public final class SQLiteRecentStore: RecentStore, @unchecked Sendable {
@@ -57,6 +59,10 @@ public final class SQLiteRecentStore: RecentStore, @unchecked Sendable {
     var commits: UInt64
     var dedupFloor: UInt64
     var purge = PurgeState()
+    var unflushed = Unflushed()
+    /// The last try to write the file failed.
+    var flushFailed = false
+    var keys: KeyWindow
 
     struct PurgeState {
         var conversation: Int64 = 0
@@ -87,18 +93,43 @@ public final class SQLiteRecentStore: RecentStore, @unchecked Sendable {
             statements = try RecentStatements(database)
         } catch { throw error.opening(path) }
         cachedHeads = BoundedCache(limit: config.cachedHeads)
+        keys = KeyWindow(floor: 0)
+        do throws(SQLiteError) { keys = try knownKeys(limit: config.knownKeys) } catch { throw error.opening(path) }
+    }
+
+    deinit {
+        // What a full disk keeps from being written comes back from the log.
+        try? flush()
+    }
+
+    /// The youngest keys of the file.
+    private func knownKeys(limit: Int) throws(SQLiteError) -> KeyWindow {
+        let newest = statements.dedupNewest
+        newest.bind(1, Int64(limit / 2))
+        var found: [Data] = []
+        while try newest.step() { found.append(newest.blob(0)) }
+        // Of the last one's time there may be more that were not read.
+        let floor = found.count < limit / 2 ? 0 : found.last.map { KeyWindow.time($0) + 1 } ?? 0
+        var window = KeyWindow(floor: floor, limit: limit)
+        for key in found.reversed() { window.insert(key) }
+        return window
     }
 
     // MARK: claims
 
     public func claim(_ claims: [BucketClaim]) -> [BucketClaimResult] {
         do throws(SQLiteError) {
-            return try database.transaction(
+            try flush(unflushed.dirty.filter { number in claims.contains { $0.bucket == number } })
+            let results = try database.transaction(
                 { () throws(SQLiteError) in
                     var results: [BucketClaimResult] = []
                     for claim in claims { results.append(try self.claim(claim)) }
                     return results
                 }, failed: { $0 })
+            for result in results where !result.hasFailure {
+                unflushed.place(result.bucket, epoch: result.epoch, stored: result.stored)
+            }
+            return results
         } catch {
             return claims.map { claim in
                 var result = BucketClaimResult()
@@ -109,6 +140,7 @@ public final class SQLiteRecentStore: RecentStore, @unchecked Sendable {
         }
     }
 
+    /// The transaction around the claims has begun: what is unflushed of the buckets was written before.
     private func claim(_ claim: BucketClaim) throws(SQLiteError) -> BucketClaimResult {
         var result = BucketClaimResult()
         result.bucket = claim.bucket
@@ -148,7 +180,13 @@ public final class SQLiteRecentStore: RecentStore, @unchecked Sendable {
 
     // MARK: look-ups
 
-    /// The head of a conversation; nil when it has no rows.
+    /// The head of a conversation, rows that are not in the file yet included.
+    func head(_ name: Name, in bucket: UInt32) throws(SQLiteError) -> HeadEntry? {
+        if let head = unflushed.head(bucket, name) { return head }
+        return try head(name)
+    }
+
+    /// The head of a conversation as the file has it; nil when it has no rows there.
     func head(_ name: Name) throws(SQLiteError) -> HeadEntry? {
         if let cached = cachedHeads[name] { return cached }
         let get = statements.headGet
@@ -172,7 +210,7 @@ public final class SQLiteRecentStore: RecentStore, @unchecked Sendable {
             found.heads.reserveCapacity(request.conversations.count)
             for key in request.conversations {
                 let name = Name(app: key.appID, conversation: key.conversation)
-                found.heads.append(Self.head(name, try head(name)))
+                found.heads.append(Self.head(name, try head(name, in: key.bucket)))
             }
             return found
         } catch {
@@ -183,7 +221,9 @@ public final class SQLiteRecentStore: RecentStore, @unchecked Sendable {
     }
 
     private func hit(_ key: DedupKey) throws(SQLiteError) -> StoredRow {
+        guard keys.mayHold(key.key) else { return StoredRow() }
         let name = Name(app: key.appID, conversation: key.conversation)
+        if let row = unflushed.row(key.bucket, name, key: key.key) { return row }
         guard let head = try head(name) else { return StoredRow() }
         let get = statements.dedupGet
         get.bind(1, head.no)
@@ -240,6 +280,7 @@ public final class SQLiteRecentStore: RecentStore, @unchecked Sendable {
     }
 
     public func deadLetters(limit: Int) throws(Failure) -> [DeadLetter] {
+        try flush()
         do throws(SQLiteError) {
             let get = statements.deadGet
             get.bind(1, Int64(limit))

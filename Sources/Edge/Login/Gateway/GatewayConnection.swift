@@ -58,7 +58,8 @@ final class GatewayConnection: ChannelInboundHandler {
             whole.writeImmutableBuffer(bytes)
             bytes = whole
         }
-        if webSocket != nil { readMessages(&bytes) } else { readFrames(&bytes) }
+        let frames = webSocket != nil ? readMessages(&bytes) : readFrames(&bytes)
+        defer { loop.readDone(frames: frames) }
         guard state == .open, bytes.readableBytes > 0 else { return }
         // A copy of its own: a slice would keep the whole receive buffer alive.
         var rest = ByteBufferAllocator().buffer(capacity: bytes.readableBytes)
@@ -66,21 +67,27 @@ final class GatewayConnection: ChannelInboundHandler {
         partial = rest
     }
 
-    private func readFrames(_ bytes: inout ByteBuffer) {
+    /// How many frames there were.
+    private func readFrames(_ bytes: inout ByteBuffer) -> Int {
+        var count = 0
         do {
             while state == .open, let frame = try FrameCodec.decodeStream(&bytes, limit: frameLimit) {
                 loop.input(.frame(id, frame))
+                count += 1
             }
         } catch {
             malformed(error)
         }
+        return count
     }
 
-    private func readMessages(_ bytes: inout ByteBuffer) {
+    private func readMessages(_ bytes: inout ByteBuffer) -> Int {
+        var count = 0
         do {
             while state == .open, let event = try webSocket?.next(&bytes, limit: frameLimit) {
                 switch event {
                 case .message(let payload):
+                    count += 1
                     do {
                         loop.input(.frame(id, try FrameCodec.decode(payload)))
                     } catch {
@@ -96,6 +103,7 @@ final class GatewayConnection: ChannelInboundHandler {
         } catch {
             closeWebSocket(error.closeCode)
         }
+        return count
     }
 
     private func malformed(_ error: FrameError) {

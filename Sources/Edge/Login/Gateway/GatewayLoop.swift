@@ -14,11 +14,16 @@ final class GatewayLoop: @unchecked Sendable {
     private let host: RoleHost<LoginMachine>
     private let logger: Logger
     private let drained: EventLoopPromise<Void>
-    private var connections: [ConnectionID: GatewayConnection] = [:]
-    private var dirty: [GatewayConnection] = []
-    private var nextID: UInt64 = 1
+    @exclusivity(unchecked) private var connections: [ConnectionID: GatewayConnection] = [:]
+    @exclusivity(unchecked) private var dirty: [GatewayConnection] = []
+    @exclusivity(unchecked) private var nextID: UInt64 = 1
+    /// Frames that came since the lane had its turn.
+    @exclusivity(unchecked) private var framesSinceTurn = 0
+    /// Frames after which the lane gets a turn though more sockets have something to read: large enough for a batch to
+    /// pay, small enough that what follows starts early.
+    private static let framesPerTurn = 128
     /// Outputs are being carried out: what they cause is told to the machine afterwards.
-    private var performing = false
+    @exclusivity(unchecked) private var performing = false
 
     /// The way from the host's outputs to the loop, which does not exist yet when the host is made.
     private final class Wire { weak var loop: GatewayLoop? }
@@ -66,6 +71,14 @@ final class GatewayLoop: @unchecked Sendable {
     func forget(_ connection: GatewayConnection) {
         guard connections.removeValue(forKey: connection.id) != nil else { return }
         input(.closed(connection.id))
+    }
+
+    /// A socket has been read.
+    func readDone(frames: Int) {
+        framesSinceTurn += frames
+        guard framesSinceTurn >= Self.framesPerTurn, !performing else { return }
+        framesSinceTurn = 0
+        lane.turn()
     }
 
     /// Tells the machine; after the outputs under way, when there are some, so that it never hears of a consequence
