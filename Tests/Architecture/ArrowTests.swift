@@ -76,7 +76,7 @@ import Testing
     }
 
     @Test func everyServiceHasAnExecutableAndItsMainIsEmpty() throws {
-        // The supervisor's plan is the list of services; entries look like ("login", 1), or (store, 1) for the constant.
+        // The supervisor's plan is the list of services; entries look like ("login", 1), or (store, 1) for a constant.
         let text = Repository.text("Sources/Mains/Suite/Topology.swift")
         let plan = try #require(text.range(of: "let plan:")).lowerBound
         let entries = text[plan...].prefix { $0 != "}" }.matches(of: /\("?([a-z]+)"?, \d\)/).map { String($0.1) }
