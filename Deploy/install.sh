@@ -1,15 +1,17 @@
 #!/usr/bin/env bash
 # Installs the Debian packages that a step needs, when they are missing.
-#   Deploy/install.sh build | test | peers
+#   Deploy/install.sh build | test | bench | peers
 # peers: what `make bench-peers` compares with. Only programs are wanted, so their services are neither started nor left
 # to start with the machine.
 set -euo pipefail
 case "${1:-}" in
 build) packages="libsqlite3-dev" ;;
 test) packages="python3 nodejs chromium chromium-driver python3-selenium protobuf-compiler" ;;
+# perf counts what the budgets are about; it fits any kernel well enough for that.
+bench) packages="python3 linux-perf" ;;
 # The -core packages are MariaDB's programs without its service and data folder.
 peers) packages="python3 mosquitto ejabberd erlang-p1-mysql mariadb-server-core mariadb-client-core" ;;
-*) echo "usage: Deploy/install.sh build|test|peers" >&2; exit 2 ;;
+*) echo "usage: Deploy/install.sh build|test|bench|peers" >&2; exit 2 ;;
 esac
 [ "$1" = peers ] || command -v swift >/dev/null || { echo "Swift 6.3 is not installed: see https://www.swift.org/install/linux/" >&2; exit 1; }
 missing=""

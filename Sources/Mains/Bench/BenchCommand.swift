@@ -10,7 +10,7 @@ public struct BenchCommand: AsyncParsableCommand {
             CPU and memory are read from /proc. Docs/benchmarks.md explains every figure.
             """,
         subcommands: [
-            ChatBench.self, IdleBench.self, NeighbourBench.self, HostileBench.self,
+            ChatBench.self, SteadyBench.self, IdleBench.self, NeighbourBench.self, HostileBench.self,
         ])
 
     public init() {}
