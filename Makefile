@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help run test check format soak bench protos clean build-deps test-deps
+.PHONY: help run test check format soak bench bench-peers protos release clean build-deps test-deps bench-deps peer-deps
 
 CONFIG ?= debug
 ARGS ?=
@@ -26,11 +26,17 @@ format: ## lay the sources out
 soak: build-deps test-deps ## the full lengths: 600 power cuts, a million fuzz inputs, thousands of histories, kills
 	@Tests/soak.sh
 
-bench: build-deps ## speed and memory of a release build; Docs/benchmarks.md explains the figures
+bench: build-deps bench-deps ## speed, memory and budgets of a release build; Docs/benchmarks.md explains the figures
 	@Tests/Benchmarks/run.sh
+
+bench-peers: build-deps peer-deps ## the same chat against ejabberd and mosquitto, in the same run, with a table
+	@Tests/Benchmarks/peers.sh
 
 protos: ## regenerate the protobuf code
 	@Protocols/generate.sh
+
+release: build-deps ## every executable, optimised, Swift's libraries inside, into .build/dist
+	@Deploy/release.sh
 
 clean: ## forget everything built; data folders stay
 	@rm -rf .build
@@ -40,3 +46,9 @@ build-deps:
 
 test-deps:
 	@Deploy/install.sh test
+
+bench-deps:
+	@Deploy/install.sh bench
+
+peer-deps:
+	@Deploy/install.sh peers

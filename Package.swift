@@ -34,6 +34,21 @@ let roles: [Target.Dependency] = [
 ]
 let shared: [Target.Dependency] = ["Identity", "Machinery", "Wire", "RPC"]
 
+/// One executable a service. Thirteen more links would slow every build, and `martlet serve` runs the same code, so they
+/// exist only where somebody asks for them: MARTLET_EXECUTABLES=1, which `make release` sets.
+let services = [
+    "login", "online", "route", "im", "user", "msgproxy", "msgwriter", "msgreader", "pushproxy", "pushserver",
+    "pushworker", "api", "store",
+]
+let executables: [Target] =
+    Context.environment["MARTLET_EXECUTABLES"] != "1"
+    ? []
+    : services.map { name in
+        .executableTarget(
+            name: "martlet-\(name)", dependencies: ["MartletSuite", arguments],
+            path: "Sources/Mains/martlet-\(name)", swiftSettings: settings)
+    }
+
 let package = Package(
     name: "martlet",
     products: [
@@ -168,3 +183,4 @@ let package = Package(
             ] + shared),
     ]
 )
+package.targets += executables

@@ -36,7 +36,9 @@ do_e2e() {
 do_protos() { stage protos Tests/protos.sh; }
 
 stages=("$@")
-[ ${#stages[@]} -gt 0 ] || stages=(format unit web protos e2e)
+[ ${#stages[@]} -gt 0 ] || stages=(format unit tools web protos e2e)
+# The programs around the benches, without a server.
+do_tools() { stage tools python3 -m unittest discover -s Tests/Benchmarks; }
 do_web() { stage web node --test Tests/Web/; }
 for name in "${stages[@]}"; do "do_$name"; done
 echo "$passed passed, $failed failed"

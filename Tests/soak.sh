@@ -11,4 +11,6 @@ swift build --product martlet
 MARTLET_CHECK_USERS=200 MARTLET_CHECK_SECONDS=30 Tests/EndToEnd/suite/run.sh
 Tests/EndToEnd/processes/run.sh
 MARTLET_KILL=login,msgwriter MARTLET_KILLS=20 MARTLET_CHECK_SECONDS=120 Tests/EndToEnd/processes/run.sh
+make release
+python3 Tests/EndToEnd/processes/test_executables.py
 echo "soak: done"

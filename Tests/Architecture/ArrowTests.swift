@@ -75,6 +75,21 @@ import Testing
         }
     }
 
+    @Test func everyServiceHasAnExecutableAndItsMainIsEmpty() throws {
+        // The supervisor's plan is the list of services; entries look like ("login", 1), or (store, 1) for a constant.
+        let text = Repository.text("Sources/Mains/Suite/Topology.swift")
+        let plan = try #require(text.range(of: "let plan:")).lowerBound
+        let entries = text[plan...].prefix { $0 != "}" }.matches(of: /\("?([a-z]+)"?, \d\)/).map { String($0.1) }
+        let mains = Repository.swiftFiles(under: "Sources/Mains").filter { $0.path.contains("/martlet-") }
+        #expect(mains.map(\.path) == entries.sorted().map { "Sources/Mains/martlet-\($0)/Main.swift" })
+        let package = Repository.text("Package.swift")
+        for (service, main) in zip(entries.sorted(), mains) {
+            #expect(main.lines.count <= 12, "\(main.path) is more than a shell")
+            #expect(main.lines.contains("    static let role = \"\(service)\""), "\(main.path) is another service")
+            #expect(package.contains("\"\(service)\","), "Package.swift does not build martlet-\(service)")
+        }
+    }
+
     private func expectImports(of file: Repository.SourceFile, within allowed: Set<String>) {
         for name in file.imports where !allowed.contains(name) {
             Issue.record("\(file.path) imports \(name), which its layer may not")

@@ -130,8 +130,7 @@ import Wire
 @Suite struct PairTests {
     @Test func theRingHoldsWhatIsUnfinishedAndFreesFromTheFront() throws {
         let link = Link(index: 0, user: "a", token: "", webSocket: false)
-        let pair = Pair(
-            sender: link, receiver: link, template: try SendTemplate(conversation: "p:a|b", contentBytes: 1))
+        let pair = Pair(sender: link, receiver: link)
         var started: UInt32 = 0
         while pair.hasRoom {
             _ = pair.start(Flight(ended: false))

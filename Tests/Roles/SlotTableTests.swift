@@ -31,6 +31,7 @@ import Testing
         #expect(table.count == model.count)
         #expect(table.keys.sorted() == model.keys.sorted())
         var seen: [Int: [Int]] = [:]
+        // swift-format-ignore: ReplaceForEachWithForLoop
         table.forEach { seen[$0] = copy $1 }
         #expect(seen == model)
         #expect(table.keys { $0.count > 1 }.sorted() == model.filter { $0.value.count > 1 }.keys.sorted())

@@ -9,7 +9,9 @@ public struct BenchCommand: AsyncParsableCommand {
             (`martlet up`, a release build), then run one of the benches on the same machine. With --pid the server's
             CPU and memory are read from /proc. Docs/benchmarks.md explains every figure.
             """,
-        subcommands: [ChatBench.self, IdleBench.self])
+        subcommands: [
+            ChatBench.self, SteadyBench.self, IdleBench.self, NeighbourBench.self, HostileBench.self,
+        ])
 
     public init() {}
 }

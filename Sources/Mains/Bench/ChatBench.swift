@@ -9,7 +9,13 @@ struct ChatBench: AsyncParsableCommand {
             --depth messages of each pair under way: messages_per_s and CPU. Then at half of that rate on a fixed
             schedule: latency from the moment a message was due. A message counts when its sender was told that it is
             stored and its receiver has it. Exit code 0: measured; 1: measured, with errors; 2: could not start.
+
+            With --protocol the same is done to another server, for comparison: to an MQTT 3.1.1 broker with QoS 1, or
+            to an XMPP server over plain TCP, whose users bench-a0, bench-b0 ... must exist. `make bench-peers` does all
+            of it; Docs/benchmarks.md says what an acknowledgement means there.
             """)
+
+    enum Name: String, ExpressibleByArgument, CaseIterable { case martlet, mqtt, xmpp }
 
     @Option(help: "Pairs of users, 1 to 9500.")
     var pairs = 1000
@@ -19,6 +25,14 @@ struct ChatBench: AsyncParsableCommand {
     var seconds = 10
     @Option(help: "Messages of one pair under way in the first phase, 1 to 64.")
     var depth = 8
+    @Option(name: .customLong("protocol"), help: "What the server speaks: martlet, mqtt or xmpp.")
+    var name = Name.martlet
+    @Option(help: "XMPP: the server's domain.")
+    var domain = "localhost"
+    @Option(help: "XMPP: every user's password.")
+    var password = "secret"
+    @Flag(help: "XMPP: the server archives messages; one that it passes on without its archive's id is an error.")
+    var archived = false
     @OptionGroup var options: BenchOptions
 
     init() {}
@@ -28,11 +42,21 @@ struct ChatBench: AsyncParsableCommand {
         guard (1...32_768).contains(bytes) else { throw ValidationError("--bytes must be between 1 and 32768") }
         guard (1...3600).contains(seconds) else { throw ValidationError("--seconds must be between 1 and 3600") }
         guard (1...64).contains(depth) else { throw ValidationError("--depth must be between 1 and 64") }
+        guard name != .mqtt || bytes >= MQTTChat.leastBytes else {
+            throw ValidationError("--bytes must be at least \(MQTTChat.leastBytes) with mqtt: they carry the number")
+        }
     }
 
     func run() async throws {
         try options.tell {
-            try ChatRun(pairs: pairs, bytes: bytes, seconds: seconds, depth: depth, options: options).run()
+            let traffic: any ChatTraffic =
+                switch name {
+                case .martlet: MartletChat(bytes: bytes, accessPath: options.access)
+                case .mqtt: MQTTChat(bytes: bytes)
+                case .xmpp: XMPPChat(bytes: bytes, domain: domain, password: password, archived: archived)
+                }
+            let plan = ChatPlan(pairs: pairs, bytes: bytes, seconds: seconds, depth: depth)
+            return try ChatRun(plan, traffic, server: options.server, pids: options.pid).run()
         }
     }
 }

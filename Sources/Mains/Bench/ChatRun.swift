@@ -1,6 +1,15 @@
-import Wire
+/// How much a chat bench does.
+struct ChatPlan {
+    var pairs: Int
+    /// Of a message's text.
+    var bytes: Int
+    /// Each phase.
+    var seconds: Int
+    /// Messages of one pair under way in the first phase.
+    var depth: Int
+}
 
-/// The chat bench: two phases over one fleet of pairs.
+/// The chat bench: two phases over one fleet of pairs, whatever protocol they speak.
 final class ChatRun: FleetUser {
     /// Before each phase is measured: caches fill, the server's queues reach their steady length.
     static let warmupMicros: UInt64 = 2_000_000
@@ -11,19 +20,15 @@ final class ChatRun: FleetUser {
 
     private enum Mode { case stopped, closed, paced }
 
-    private let pairCount: Int
-    private let bytes: Int
-    private let seconds: Int
-    private let depth: Int
-    private let options: BenchOptions
-    /// Told apart from what earlier runs left in the same conversations.
-    private let runNumber = UInt64.random(in: 0..<1 << 42)
-    private var fleet: Fleet
-    private var pairs: [Pair] = []
+    private let plan: ChatPlan
+    private let processes: ServerProcesses
+    private let traffic: any ChatTraffic
+    let fleet: Fleet
+    private(set) var pairs: [Pair] = []
     private var mode = Mode.stopped
     private var resending: [Pair] = []
     private var finished = 0
-    private var resent = 0
+    private(set) var resent = 0
     private var latency = Histogram()
     private var ackLatency = Histogram()
     /// Messages that started in this span are recorded.
@@ -31,51 +36,50 @@ final class ChatRun: FleetUser {
     private var recordTo = UInt64.max
     private(set) var errors: [String: Int] = [:]
 
-    init(pairs: Int, bytes: Int, seconds: Int, depth: Int, options: BenchOptions) throws(BenchError) {
-        pairCount = pairs
-        self.bytes = bytes
-        self.seconds = seconds
-        self.depth = depth
-        self.options = options
-        guard let (host, port) = BenchOptions.address(options.server) else {
-            throw BenchError("--server must be HOST:PORT")
-        }
-        let users = (0..<pairs).flatMap { ["bench-a\($0)", "bench-b\($0)"] }
-        let tokens = try Access.load(options.access).tokens(for: users)
+    init(_ plan: ChatPlan, _ traffic: any ChatTraffic, server: String, pids: [Int32]) throws(BenchError) {
+        self.plan = plan
+        self.traffic = traffic
+        processes = ServerProcesses(pids: pids)
+        guard let (host, port) = BenchOptions.address(server) else { throw BenchError("--server must be HOST:PORT") }
+        let users = (0..<plan.pairs).flatMap { ["bench-a\($0)", "bench-b\($0)"] }
         fleet = try Fleet(
-            address: ServerAddress(host: host, port: port), users: users, tokens: tokens, webSocket: false)
-        for pair in 0..<pairs {
-            let sender = fleet.links[2 * pair]
-            let receiver = fleet.links[2 * pair + 1]
-            let template = try SendTemplate(
-                conversation: "p:\(sender.user)|\(receiver.user)", contentBytes: bytes)
-            self.pairs.append(Pair(sender: sender, receiver: receiver, template: template))
-        }
+            address: ServerAddress(host: host, port: port), users: users, tokens: try traffic.tokens(for: users),
+            webSocket: false, dialect: traffic.dialect)
+        pairs = (0..<plan.pairs).map { Pair(sender: fleet.links[2 * $0], receiver: fleet.links[2 * $0 + 1]) }
+        try traffic.prepare(pairs)
         fleet.user = self
+        traffic.run = self
     }
 
     func run() throws -> ChatReport {
-        let processes = ServerProcesses(pids: options.pid)
-        // Found out now, not after the load.
-        _ = try processes.cpuSeconds()
-        Progress.line("logging in \(2 * pairCount) users at \(fleet.address.text) ...")
-        try fleet.open()
+        try open()
         defer { fleet.close() }
-        Progress.line("as fast as it goes: \(pairCount) pairs, \(depth) messages each, \(seconds) s ...")
-        let full = try closedLoop(processes)
-        guard full.messages > 0 else { throw BenchError("no message arrived within \(seconds) s: \(errorWords)") }
+        Progress.line("as fast as it goes: \(plan.pairs) pairs, \(plan.depth) messages each, \(plan.seconds) s ...")
+        let full = try closedLoop()
+        guard full.messages > 0 else { throw BenchError("no message arrived within \(plan.seconds) s: \(errorWords)") }
         let rate = full.perSecond / 2
         Progress.line(
-            "\(Int(full.perSecond)) messages/s; now \(Int(rate)) messages/s on a fixed schedule, \(seconds) s ...")
-        let paced = openLoop(perSecond: rate)
+            "\(Int(full.perSecond)) messages/s; now \(Int(rate)) messages/s on a fixed schedule, \(plan.seconds) s ...")
+        let paced = openLoop(perSecond: rate, seconds: plan.seconds)
         return ChatReport(
-            pairs: pairCount, bytes: bytes, depth: depth, seconds: seconds, messages: full.messages,
-            messagesPerS: rounded(full.perSecond), pacedPerS: rounded(rate), pacedMessages: paced,
-            latencyMs: Percentiles(latency), ackLatencyMs: Percentiles(ackLatency),
+            protocol: traffic.name, pairs: plan.pairs, bytes: plan.bytes, depth: plan.depth, seconds: plan.seconds,
+            messages: full.messages, messagesPerS: rounded(full.perSecond), pacedPerS: rounded(rate),
+            pacedMessages: Int(paced.latency.count), latencyMs: Percentiles(paced.latency),
+            ackLatencyMs: Percentiles(paced.ackLatency),
             serverCpuSPerMillion: full.serverCPU.map { rounded($0 * 1_000_000 / Double(full.messages)) },
             generatorCpuSPerMillion: rounded(full.ownCPU * 1_000_000 / Double(full.messages)), resent: resent,
-            errors: errors.values.reduce(0, +), errorCounts: errors)
+            errors: errorCount, errorCounts: errors)
     }
+
+    /// Logs everybody in.
+    func open() throws {
+        // Found out now, not after the load.
+        _ = try processes.cpuSeconds()
+        Progress.line("logging in \(fleet.links.count) users at \(fleet.address.text) ...")
+        try fleet.open()
+    }
+
+    var errorCount: Int { errors.values.reduce(0, +) }
 
     // MARK: - Phases
 
@@ -87,7 +91,7 @@ final class ChatRun: FleetUser {
     }
 
     /// Every pair has `depth` messages under way at all times.
-    private func closedLoop(_ processes: ServerProcesses) throws -> Full {
+    private func closedLoop() throws -> Full {
         mode = .closed
         for pair in pairs { fill(pair) }
         turns(until: fleet.now + Self.warmupMicros)
@@ -95,7 +99,7 @@ final class ChatRun: FleetUser {
         let finishedBefore = finished
         let serverBefore = try processes.cpuSeconds()
         let ownBefore = try ServerProcesses.ownCPUSeconds()
-        turns(until: start + UInt64(seconds) * 1_000_000)
+        turns(until: start + UInt64(plan.seconds) * 1_000_000)
         let elapsed = Double(Monotonic.micros() - start) / 1_000_000
         let messages = finished - finishedBefore
         let serverAfter = try processes.cpuSeconds()
@@ -108,9 +112,11 @@ final class ChatRun: FleetUser {
 
     /// Messages start on a schedule that does not wait for the server; what the server is late with counts as latency.
     ///
-    /// - Returns: messages recorded.
-    private func openLoop(perSecond: Double) -> Int {
+    /// - Returns: how long what was due after the warm-up took, until it was received and until it was acknowledged.
+    func openLoop(perSecond: Double, seconds: Int) -> (latency: Histogram, ackLatency: Histogram) {
         mode = .paced
+        latency = Histogram()
+        ackLatency = Histogram()
         // The drain's last turn may be a while ago, and nothing is due before now.
         fleet.turn(until: fleet.now)
         var pacer = Pacer(startMicros: fleet.now, perSecond: perSecond)
@@ -118,7 +124,7 @@ final class ChatRun: FleetUser {
         recordTo = recordFrom + UInt64(seconds) * 1_000_000
         while fleet.now < recordTo {
             while let due = pacer.next(now: min(fleet.now, recordTo)) {
-                let pair = pairs[Int(due.number % UInt64(pairCount))]
+                let pair = pairs[Int(due.number % UInt64(plan.pairs))]
                 if pair.hasRoom, pair.backlog.isEmpty {
                     send(pair, startMicros: due.dueMicros)
                 } else if !pair.dead {
@@ -129,7 +135,7 @@ final class ChatRun: FleetUser {
             resend()
         }
         drain()
-        return Int(latency.count)
+        return (latency, ackLatency)
     }
 
     private func turns(until end: UInt64) {
@@ -161,19 +167,17 @@ final class ChatRun: FleetUser {
     // MARK: - Sending
 
     private func fill(_ pair: Pair) {
-        while pair.open < depth, pair.hasRoom { send(pair, startMicros: fleet.now) }
+        while pair.open < plan.depth, pair.hasRoom { send(pair, startMicros: fleet.now) }
     }
 
     private func send(_ pair: Pair, startMicros: UInt64) {
-        let number = pair.next
-        let tag = MessageTag(timeMS: fleet.serverTimeMS, run: runNumber, number: number)
-        _ = pair.start(Flight(startMicros: startMicros, tag: tag, ended: false))
-        write(pair, number, tag)
+        let timeMS = traffic.timeMS(now: fleet.now)
+        let number = pair.start(Flight(startMicros: startMicros, timeMS: timeMS, ended: false))
+        write(pair, number)
     }
 
-    private func write(_ pair: Pair, _ number: UInt32, _ tag: MessageTag) {
-        pair.unanswered += 1
-        pair.template.append(requestID: number, turn: pair.turn, tag: tag, to: &pair.sender.out)
+    private func write(_ pair: Pair, _ number: UInt32) {
+        traffic.write(number, of: pair)
         fleet.touch(pair.sender)
     }
 
@@ -208,37 +212,18 @@ final class ChatRun: FleetUser {
             for number in pair.base..<pair.next where pair.isOpen(number) && pair[number].ack == .retry {
                 pair[number].ack = .waiting
                 resent += 1
-                write(pair, number, pair[number].tag)
+                write(pair, number)
             }
             goOn(pair)
             return true
         }
     }
 
-    // MARK: - Receiving
+    // MARK: - What the traffic tells
 
-    func received(_ type: FrameType, _ frame: UnsafeRawBufferPointer, on link: Link) {
-        switch type {
-        case .push, .seqNotice:
-            let arrival = fleet.acks.arrived(FrameScan.number(frame), on: link, now: fleet.now)
-            if arrival == .fresh, type == .push { pushed(frame, pairs[link.index / 2], link) }
-            if arrival == .gap { count("push_id_gap") }
-            if fleet.acks.full(link) {
-                link.appendPushAck()
-                fleet.touch(link)
-            }
-        case .response: answered(frame, pairs[link.index / 2])
-        case .failure: failed(frame, pairs[link.index / 2])
-        case .syncNeeded: count("sync_needed")
-        default: break
-        }
-    }
-
-    private func pushed(_ frame: UnsafeRawBufferPointer, _ pair: Pair, _ link: Link) {
-        guard let id = FrameScan.messageID(push: frame) else { return count("unreadable_push") }
-        guard link === pair.receiver, let number = MessageTag.number(frame, at: id.lowerBound, run: runNumber),
-            pair.isOpen(number)
-        else { return }
+    /// The receiver has it.
+    func received(_ number: UInt32, of pair: Pair) {
+        guard pair.isOpen(number) else { return }
         guard !pair[number].received else { return count("received_twice") }
         pair[number].received = true
         let start = pair[number].startMicros
@@ -246,51 +231,36 @@ final class ChatRun: FleetUser {
         finish(pair, number)
     }
 
-    private func answered(_ frame: UnsafeRawBufferPointer, _ pair: Pair) {
-        let number = FrameScan.number(frame)
-        pair.unanswered = max(0, pair.unanswered - 1)
-        guard pair.isOpen(number) else { return }
-        guard FrameScan.accepted(response: frame) else {
-            let response = try? SendResponse(serializedBytes: Array(frame.dropFirst(5)))
-            return settle(pair, number, response?.results.first?.failure ?? Failure())
-        }
+    /// The server has taken it, whatever that means in the protocol.
+    func acknowledged(_ number: UInt32, of pair: Pair) {
+        guard pair.isOpen(number), pair[number].ack != .accepted else { return }
         pair[number].ack = .accepted
         let start = pair[number].startMicros
         if start >= recordFrom, start < recordTo { ackLatency.record(fleet.now - min(start, fleet.now)) }
         finish(pair, number)
     }
 
-    private func failed(_ frame: UnsafeRawBufferPointer, _ pair: Pair) {
-        let number = FrameScan.number(frame)
-        pair.unanswered = max(0, pair.unanswered - 1)
+    /// The server will not take it.
+    func refused(_ number: UInt32, of pair: Pair, why: String) {
         guard pair.isOpen(number) else { return }
-        settle(pair, number, (try? Failure(serializedBytes: Array(frame.dropFirst(5)))) ?? Failure())
+        count(why)
+        pair.end(number)
+        goOn(pair)
     }
 
-    /// A send that was not accepted: again when that may help, else an error.
-    private func settle(_ pair: Pair, _ number: UInt32, _ failure: Failure) {
-        guard failure.retryable else {
-            count(failure.reason.isEmpty ? "refused" : failure.reason)
-            pair.end(number)
-            return goOn(pair)
-        }
+    /// The server asks for it again.
+    ///
+    /// - Parameter afterMicros: how long to wait; nil: the server does not say.
+    /// - Parameter behindAnother: it was not taken only because of one before it.
+    func sendAgain(_ number: UInt32, of pair: Pair, afterMicros: UInt64?, behindAnother: Bool) {
         pair[number].ack = .retry
         if !pair.broken {
             pair.broken = true
             resending.append(pair)
         }
-        let wait = failure.retryAfterMs > 0 ? UInt64(failure.retryAfterMs) * 1000 : Self.resendMicros
-        // What is only behind the broken one has nothing to wait for by itself.
-        if !failure.isCode(.resendInOrder) || pair.resendAtMicros == 0 {
-            pair.resendAtMicros = max(pair.resendAtMicros, fleet.now + wait)
+        if !behindAnother || pair.resendAtMicros == 0 {
+            pair.resendAtMicros = max(pair.resendAtMicros, fleet.now + (afterMicros ?? Self.resendMicros))
         }
-    }
-
-    private func finish(_ pair: Pair, _ number: UInt32) {
-        guard pair[number].received, pair[number].ack == .accepted else { return }
-        pair.end(number)
-        finished += 1
-        goOn(pair)
     }
 
     func ended(_ link: Link, why: String) {
@@ -299,7 +269,14 @@ final class ChatRun: FleetUser {
         pairs[link.index / 2].dead = true
     }
 
-    private func count(_ name: String, _ times: Int = 1) { errors[name, default: 0] += times }
+    func count(_ name: String, _ times: Int = 1) { errors[name, default: 0] += times }
+
+    private func finish(_ pair: Pair, _ number: UInt32) {
+        guard pair[number].received, pair[number].ack == .accepted else { return }
+        pair.end(number)
+        finished += 1
+        goOn(pair)
+    }
 
     private var errorWords: String {
         errors.isEmpty

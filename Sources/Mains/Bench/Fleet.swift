@@ -1,17 +1,13 @@
 import Glibc
-import NIOCore
-import Wire
 
-/// Who uses a fleet's connections once they are logged in.
+/// Who is told what becomes of a fleet's connections.
 protocol FleetUser: AnyObject {
-    /// A frame that the fleet does not answer itself. The bytes are lent for the call.
-    func received(_ type: FrameType, _ frame: UnsafeRawBufferPointer, on link: Link)
     /// A connection ended that was logged in.
     func ended(_ link: Link, why: String)
 }
 
-/// All connections of a bench on one thread: opens and logs in, cuts frames, answers heartbeats, acknowledges pushes as
-/// WELCOME asks, and sends what a turn gathered with one system call per connection.
+/// All connections of a bench on one thread: opens them, hands what arrives to their dialect, and sends what a turn
+/// gathered with one system call per connection.
 final class Fleet {
     /// Handshakes under way at once.
     static let opening = 100
@@ -21,24 +17,25 @@ final class Fleet {
 
     let address: ServerAddress
     let links: [Link]
+    let dialect: any Dialect
     weak var user: (any FleetUser)?
     /// The time of this turn.
     private(set) var now = Monotonic.micros()
-    /// Server time minus our clock, in milliseconds, as of the first login.
-    private(set) var serverOffsetMS: UInt64 = 0
-    var acks = PushAcks()
     private let poller: Poller
     private let scratch: UnsafeMutableRawBufferPointer
     private var dirty: [Link] = []
     private var readyCount = 0
     private var openingCount = 0
-    private var heartbeatMicros: UInt64 = 30_000_000
     private var nextSweepMicros: UInt64 = 0
     private var failure: BenchError?
     private var isOpening = false
 
-    init(address: ServerAddress, users: [String], tokens: [String], webSocket: Bool) throws(BenchError) {
+    /// - Parameter tokens: what each user logs in with.
+    init(
+        address: ServerAddress, users: [String], tokens: [String], webSocket: Bool, dialect: any Dialect
+    ) throws(BenchError) {
         self.address = address
+        self.dialect = dialect
         poller = try Poller()
         scratch = .allocate(byteCount: Self.readBytes, alignment: 16)
         links = zip(users, tokens).enumerated().map { index, login in
@@ -47,9 +44,6 @@ final class Fleet {
     }
 
     deinit { scratch.deallocate() }
-
-    /// Unix milliseconds by the server's clock.
-    var serverTimeMS: UInt64 { now / 1000 &+ serverOffsetMS }
 
     // MARK: - Opening and closing
 
@@ -89,10 +83,18 @@ final class Fleet {
     /// Says goodbye and closes everything.
     func close() {
         for link in links where link.stage == .ready {
-            link.append(.bye)
+            dialect.goodbye(link)
             write(link)
         }
         for link in links { link.end() }
+    }
+
+    /// The link is logged in: its dialect says so once.
+    func ready(_ link: Link) {
+        link.stage = .ready
+        link.sentMicros = now
+        openingCount -= 1
+        readyCount += 1
     }
 
     /// Ends a connection: before its login this fails the opening, after it the user is told.
@@ -116,7 +118,7 @@ final class Fleet {
     func turn(until deadline: UInt64) {
         let wait = deadline > now ? min(Int32(truncatingIfNeeded: (deadline - now + 999) / 1000), 1000) : 0
         flush()
-        let count = poller.wait(timeoutMS: acks.isEmpty ? wait : min(wait, PushAcks.tickMS))
+        let count = poller.wait(timeoutMS: min(wait, dialect.tickMS ?? wait))
         now = Monotonic.micros()
         for index in 0..<count {
             let ready = poller.ready(at: index)
@@ -125,10 +127,7 @@ final class Fleet {
             if ready.writable, link.blocked { unblock(link) }
             if ready.readable || ready.failed, link.socket >= 0 { read(link) }
         }
-        acks.due(now) { link in
-            link.appendPushAck()
-            touch(link)
-        }
+        dialect.tick(self)
         if now >= nextSweepMicros { sweep() }
         flush()
     }
@@ -167,11 +166,11 @@ final class Fleet {
         touch(link)
     }
 
-    /// Once a second: PING where nothing was sent for half a period.
+    /// Once a second: a sign of life where nothing was sent for half a period.
     private func sweep() {
         nextSweepMicros = now + 1_000_000
-        for link in links where link.stage == .ready && link.sentMicros + heartbeatMicros / 2 < now {
-            link.append(.ping)
+        for link in links where link.stage == .ready && link.sentMicros + dialect.heartbeatMicros / 2 < now {
+            dialect.keepAlive(link)
             touch(link)
         }
     }
@@ -183,7 +182,7 @@ final class Fleet {
         guard count > 0 else {
             if count == 0 { return end(link, "the server closed the connection") }
             if errno != EAGAIN, errno != EINTR {
-                end(link, "\(ServerAddress.lastError); is `martlet up` running there?")
+                end(link, "\(ServerAddress.lastError); is the server running there?")
             }
             return
         }
@@ -200,114 +199,25 @@ final class Fleet {
         }
     }
 
-    /// Handles the whole frames; how many bytes those were.
+    /// Handles what is complete; how many bytes that was.
     private func parse(_ bytes: UnsafeRawBufferPointer, _ link: Link) -> Int {
-        var at = 0
-        if link.stage == .upgrading {
-            guard let end = upgraded(bytes, link) else { return 0 }
-            at = end
-        }
         do {
-            while link.socket >= 0, let cut = try FrameCutter.next(bytes, at: at, webSocket: link.webSocket) {
-                let payload = UnsafeRawBufferPointer(rebasing: bytes[cut.start..<cut.end])
-                switch cut.kind {
-                case .frame: frame(payload, link)
-                case .webSocketPing:
-                    link.appendMasked(opcode: 10, Array(payload))
-                    touch(link)
-                case .webSocketClose: end(link, "the server closed the connection")
-                case .ignored: break
-                }
-                at = cut.end
-            }
+            return try dialect.parse(bytes, link, of: self)
         } catch {
             end(link, "\(error)")
-        }
-        return at
-    }
-
-    private func frame(_ frame: UnsafeRawBufferPointer, _ link: Link) {
-        guard let type = FrameType(rawValue: frame[0]) else { return }
-        switch type {
-        case .ping:
-            link.append(.pong)
-            touch(link)
-        case .pong: break
-        case .kick:
-            let kick = try? Kick(serializedBytes: Array(frame.dropFirst()))
-            end(link, "kicked: \(kick?.reason ?? "") \(kick?.message ?? "")")
-        case .error:
-            let failure = try? Failure(serializedBytes: Array(frame.dropFirst()))
-            let hint = link.stage == .ready ? "" : "; is --access the file of its data folder?"
-            end(link, "\(failure?.reason ?? "") (\(failure?.message ?? ""))\(hint)")
-        case .welcome where link.stage == .greeting: welcomed(frame, link)
-        case .authenticated where link.stage == .authenticating: authenticated(frame, link)
-        default: if link.stage == .ready { user?.received(type, frame, on: link) }
+            return 0
         }
     }
-}
 
-// MARK: - Handshake
-
-extension Fleet {
     private func connected(_ link: Link, failed: Bool) {
         var code: Int32 = 0
         var size = socklen_t(MemoryLayout<Int32>.size)
         getsockopt(link.socket, SOL_SOCKET, SO_ERROR, &code, &size)
         guard code == 0, !failed else {
-            return end(link, "\(String(cString: strerror(code))); is `martlet up` running there?")
+            return end(link, "\(String(cString: strerror(code))); is the server running there?")
         }
         poller.change(link.socket, token: link.index, writable: false)
-        link.stage = link.webSocket ? .upgrading : .greeting
-        link.webSocket ? link.append(upgradeTo: address.host) : greet(link)
+        dialect.connected(link, of: self)
         touch(link)
-    }
-
-    private func greet(_ link: Link) {
-        var hello = Hello()
-        hello.version = 1
-        hello.client = "martlet-bench"
-        link.append(.hello(hello.buffer))
-        touch(link)
-    }
-
-    /// The end of the HTTP answer; nil when it is not all there or is no upgrade.
-    private func upgraded(_ bytes: UnsafeRawBufferPointer, _ link: Link) -> Int? {
-        let mark = Array("\r\n\r\n".utf8)
-        guard let at = bytes.indices.first(where: { bytes[$0...].starts(with: mark) }) else { return nil }
-        guard bytes.starts(with: "HTTP/1.1 101".utf8) else {
-            end(link, "no WebSocket there: is this the port for WebSocket clients?")
-            return nil
-        }
-        link.stage = .greeting
-        greet(link)
-        return at + mark.count
-    }
-
-    private func welcomed(_ frame: UnsafeRawBufferPointer, _ link: Link) {
-        guard let welcome = try? Welcome(serializedBytes: Array(frame.dropFirst())) else {
-            return end(link, "the server's WELCOME cannot be read")
-        }
-        heartbeatMicros = UInt64(max(1000, welcome.heartbeatMs)) * 1000
-        acks.every = max(1, welcome.pushAckEvery)
-        acks.delayMicros = UInt64(welcome.pushAckMs) * 1000
-        var authenticate = Authenticate()
-        authenticate.token = link.token
-        authenticate.deviceID = "bench"
-        authenticate.platform = "bench"
-        link.append(.authenticate(authenticate.buffer))
-        link.stage = .authenticating
-        touch(link)
-    }
-
-    private func authenticated(_ frame: UnsafeRawBufferPointer, _ link: Link) {
-        guard let session = try? Authenticated(serializedBytes: Array(frame.dropFirst())) else {
-            return end(link, "the server's AUTHENTICATED cannot be read")
-        }
-        if serverOffsetMS == 0 { serverOffsetMS = session.serverTimeMs &- now / 1000 }
-        link.stage = .ready
-        link.sentMicros = now
-        openingCount -= 1
-        readyCount += 1
     }
 }

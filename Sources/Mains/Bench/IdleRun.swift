@@ -1,12 +1,13 @@
 import Wire
 
 /// The idle bench: logs in, waits, weighs, says goodbye.
-final class IdleRun: FleetUser {
+final class IdleRun: FleetUser, FrameUser {
     /// Between the last login and the weighing: what logins needed has been let go by then.
     static let idleMicros: UInt64 = 5_000_000
 
     private let options: BenchOptions
     private let webSocket: Bool
+    private let dialect = MartletDialect()
     private let fleet: Fleet
     private var lost = 0
 
@@ -20,8 +21,10 @@ final class IdleRun: FleetUser {
         // Issued before anything is measured: an app's own server does that elsewhere.
         let tokens = try Access.load(options.access).tokens(for: users)
         fleet = try Fleet(
-            address: ServerAddress(host: host, port: port), users: users, tokens: tokens, webSocket: webSocket)
+            address: ServerAddress(host: host, port: port), users: users, tokens: tokens, webSocket: webSocket,
+            dialect: dialect)
         fleet.user = self
+        dialect.user = self
     }
 
     func run() throws -> IdleReport {
@@ -50,9 +53,9 @@ final class IdleRun: FleetUser {
     }
 
     /// Nothing is expected; what comes has to be acknowledged all the same.
-    func received(_ type: FrameType, _ frame: UnsafeRawBufferPointer, on link: Link) {
+    func received(_ type: FrameType, _ frame: UnsafeRawBufferPointer, on link: Link, of fleet: Fleet) {
         guard type == .push || type == .seqNotice else { return }
-        _ = fleet.acks.arrived(FrameScan.number(frame), on: link, now: fleet.now)
+        _ = dialect.arrived(frame, on: link, of: fleet)
     }
 
     func ended(_ link: Link, why: String) {

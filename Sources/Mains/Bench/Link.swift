@@ -21,6 +21,9 @@ final class Link {
     /// The socket is full; the poller tells when it is not.
     var blocked = false
     var sentMicros: UInt64 = 0
+    /// How far a dialect with more stages than `Stage` names is in its login.
+    var step = 0
+    // Martlet's pushes.
     /// Last push id taken; ids come without gaps.
     var pushID: UInt32 = 0
     var unackedPushes: UInt32 = 0

@@ -4,7 +4,8 @@ struct Flight {
 
     /// Latency counts from here: the moment of the send, or in the paced phase the moment it was due.
     var startMicros: UInt64 = 0
-    var tag = MessageTag(timeMS: 0, run: 0, number: 0)
+    /// When it was made, by the server's clock: part of a Martlet message's id, which a resend repeats.
+    var timeMS: UInt64 = 0
     var ack = Ack.waiting
     var received = false
     /// Over, one way or the other.
@@ -19,7 +20,6 @@ final class Pair {
 
     let sender: Link
     let receiver: Link
-    let template: SendTemplate
     /// Raised with every resend, so that nothing sent before can overtake.
     var turn: UInt16 = 0
     /// Messages that were sent and whose answer is missing.
@@ -36,11 +36,13 @@ final class Pair {
     private(set) var next: UInt32 = 1
     private var ring = [Flight](repeating: Flight(), count: Int(ringSize))
 
-    init(sender: Link, receiver: Link, template: SendTemplate) {
+    init(sender: Link, receiver: Link) {
         self.sender = sender
         self.receiver = receiver
-        self.template = template
     }
+
+    /// From 0; its links are the fleet's 2 * index and the next.
+    var index: Int { sender.index / 2 }
 
     var hasRoom: Bool { next - base < Self.ringSize && !broken && !dead }
 

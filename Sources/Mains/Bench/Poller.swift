@@ -32,6 +32,8 @@ final class Poller {
 
     func change(_ socket: Int32, token: Int, writable: Bool) { control(EPOLL_CTL_MOD, socket, token, writable) }
 
+    func remove(_ socket: Int32) { control(EPOLL_CTL_DEL, socket, 0, false) }
+
     private func control(_ operation: Int32, _ socket: Int32, _ token: Int, _ writable: Bool) {
         var flags = EPOLLIN.rawValue
         if writable { flags |= EPOLLOUT.rawValue }

@@ -26,12 +26,13 @@ struct ServerAddress {
     }
 
     /// The address is of 127.0.0.0/8, where every address is ours to connect from.
-    private var isLoopback: Bool { family == AF_INET && bytes.count > 4 && bytes[4] == 127 }
+    var isLoopback: Bool { family == AF_INET && bytes.count > 4 && bytes[4] == 127 }
 
     /// A socket that is connecting.
     ///
     /// - Parameter number: of the connection; decides the source address.
-    func connect(number: Int) throws(BenchError) -> Int32 {
+    /// - Parameter receiveBytes: of its receive buffer; nil: the system's choice.
+    func connect(number: Int, receiveBytes: Int32? = nil) throws(BenchError) -> Int32 {
         let flags = Int32(SOCK_STREAM.rawValue) | Int32(SOCK_NONBLOCK.rawValue) | Int32(SOCK_CLOEXEC.rawValue)
         let descriptor = socket(family, flags, 0)
         guard descriptor >= 0 else {
@@ -39,6 +40,9 @@ struct ServerAddress {
         }
         var on: Int32 = 1
         setsockopt(descriptor, Int32(IPPROTO_TCP), TCP_NODELAY, &on, socklen_t(MemoryLayout<Int32>.size))
+        if var receiveBytes {
+            setsockopt(descriptor, SOL_SOCKET, SO_RCVBUF, &receiveBytes, socklen_t(MemoryLayout<Int32>.size))
+        }
         if isLoopback { try bindSource(descriptor, number / Self.connectionsPerSource) }
         let result = bytes.withUnsafeBytes { raw in
             raw.baseAddress.map {
@@ -48,7 +52,7 @@ struct ServerAddress {
         guard result == 0 || errno == EINPROGRESS else {
             let why = Self.lastError
             close(descriptor)
-            throw BenchError("cannot connect to \(text): \(why); is `martlet up` running there?")
+            throw BenchError("cannot connect to \(text): \(why); is the server running there?")
         }
         return descriptor
     }

@@ -25,11 +25,13 @@ public struct ProcessSuite: Sendable {
             },
             settings: settings)
         ports.release()
+        let programs = try settings.executables.map(ServicePrograms.folder) ?? .serving(ownPath())
+        try programs.check(topology.services)
         try? FileManager.default.removeItem(atPath: topology.apiReadyPath)
         let path = settings.data + "/topology.json"
         try topology.write(path)
         let supervisor = Supervisor(
-            executable: try ownPath(), topologyPath: path, pidsPath: settings.data + "/pids.json")
+            programs: programs, topologyPath: path, pidsPath: settings.data + "/pids.json")
         try supervisor.start(topology)
         guard await ready(topology) else {
             supervisor.stop()

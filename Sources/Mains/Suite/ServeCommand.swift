@@ -6,34 +6,72 @@ import NIOTransport
 import RPC
 import Runtime
 
-/// `martlet serve NAME`: one service of a topology; what the supervisor starts and what the thin executables run.
+/// Which service of which topology a process is.
+public struct ServiceOptions: ParsableArguments {
+    @Argument(help: "The service's name in the topology, for example im-1.")
+    public var name: String
+    @Option(help: "The topology file, topology.json in the data folder of `martlet up --processes`.")
+    public var topology: String
+    @Flag(help: ArgumentHelp("End when standard input does: whoever started this is gone.", visibility: .hidden))
+    public var supervised = false
+
+    public init() {}
+
+    /// Runs the service until SIGINT or SIGTERM; what keeps it from starting becomes one line and exit code 1.
+    ///
+    /// - Parameter role: the only one that this process may have; nil for any.
+    func run(role: String?, as program: String) async throws {
+        StopSignal.ignoreFileLimit()
+        LogSetup.bootstrap(level: .notice)
+        do {
+            let found = try Topology.read(topology)
+            guard let service = found.service(named: name) else {
+                throw StartError("the topology has no service \(name)", cure: "Use one of its names")
+            }
+            if let role, service.role != role {
+                throw StartError(
+                    "\(name) is of the role \(service.role)", cure: "Start it with martlet-\(service.role)")
+            }
+            if supervised { ParentWatch.start() }
+            try await ServiceProcess(topology: found, service: service).run()
+        } catch let error as StartError {
+            FileHandle.standardError.write(Data("\(program): \(error)\n".utf8))
+            throw ExitCode(1)
+        }
+    }
+}
+
+/// `martlet serve NAME`: any service of a topology; what the supervisor starts when it was given no executables.
 public struct ServeCommand: AsyncParsableCommand {
     public static let configuration = CommandConfiguration(
         commandName: "serve", abstract: "Run one service of a topology (started by `martlet up --processes`).",
         shouldDisplay: false)
 
-    @Argument(help: "The service's name in the topology, for example im-1.")
-    public var name: String
-    @Option(help: "The topology file.")
-    public var topology: String
+    @OptionGroup public var options: ServiceOptions
 
     public init() {}
 
-    public func run() async throws {
-        StopSignal.ignoreFileLimit()
-        LogSetup.bootstrap(level: .notice)
-        do {
-            let topology = try Topology.read(topology)
-            guard let service = topology.service(named: name) else {
-                throw StartError("the topology has no service \(name)", cure: "Use one of its names")
-            }
-            ParentWatch.start()
-            try await ServiceProcess(topology: topology, service: service).run()
-        } catch let error as StartError {
-            FileHandle.standardError.write(Data("martlet: \(error)\n".utf8))
-            throw ExitCode(1)
-        }
+    public func run() async throws { try await options.run(role: nil, as: "martlet") }
+}
+
+/// An executable of one role: `martlet-ROLE NAME --topology FILE`.
+public protocol ServiceExecutable: AsyncParsableCommand {
+    static var role: String { get }
+    /// What the role does, in a line.
+    static var abstract: String { get }
+    var options: ServiceOptions { get }
+}
+
+extension ServiceExecutable {
+    public static var configuration: CommandConfiguration {
+        CommandConfiguration(
+            commandName: "martlet-\(role)", abstract: abstract,
+            discussion: "One service of a topology, as a process of its own. Started by `martlet up --processes "
+                + "--executables FOLDER`, or by hand for a service of such a suite.",
+            version: MartletVersion.text)
     }
+
+    public func run() async throws { try await options.run(role: Self.role, as: "martlet-\(Self.role)") }
 }
 
 /// One service as a process of its own: its roles on one lane, its node among the others.
@@ -68,7 +106,7 @@ struct ServiceProcess: Sendable {
         let name = service.name
         switch service.role {
         case Topology.store:
-            let stores = try EmbeddedStores(folder: topology.data, files: wiring.faults.files, pushLog: .folder)
+            let stores = try EmbeddedStores(folder: topology.data, pushLog: .folder)
             stores.host(on: wiring, storage: Lane.thread(name: "storage"))
             return stores
         case "msgproxy": wiring.msgProxy(name, on: lane)
@@ -115,7 +153,7 @@ struct ServiceProcess: Sendable {
     }
 }
 
-/// Ends this process when its supervisor is gone: the supervisor holds the other end of standard input.
+/// Ends this process when its supervisor is gone, which holds the other end of standard input.
 enum ParentWatch {
     static func start() {
         let thread = Thread {

@@ -2,6 +2,34 @@ import Foundation
 import Runtime
 import Synchronization
 
+/// What the services of a suite are started from.
+public enum ServicePrograms: Equatable, Sendable {
+    /// One program that has them all: this one.
+    case serving(String)
+    /// A folder with martlet-login, martlet-online and so on.
+    case folder(String)
+
+    /// The program and its arguments up to the service's name.
+    func command(for service: Topology.Service) -> (executable: String, arguments: [String]) {
+        switch self {
+        case .serving(let path): (path, ["serve", service.name])
+        case .folder(let path): ("\(path)/martlet-\(service.role)", [service.name])
+        }
+    }
+
+    /// Every program is there and can be run.
+    ///
+    /// - Throws: `StartError` naming the first that is not.
+    func check(_ services: [Topology.Service]) throws {
+        for service in services {
+            let path = command(for: service).executable
+            guard FileManager.default.isExecutableFile(atPath: path) else {
+                throw StartError("there is no program \(path)", cure: "Build the executables with `make release`")
+            }
+        }
+    }
+}
+
 /// Runs the services of a topology as child processes: starts them, restarts the dead with backoff, prefixes every line
 /// they print with their name, and keeps a file of their pids up to date.
 ///
@@ -18,7 +46,7 @@ public final class Supervisor: Sendable {
         var quickDeaths = 0
     }
 
-    private let executable: String
+    private let programs: ServicePrograms
     private let topologyPath: String
     private let pidsPath: String
     private let state = Mutex(State())
@@ -27,8 +55,8 @@ public final class Supervisor: Sendable {
     /// Longest wait before a restart, in milliseconds.
     private static let longestWaitMS = 2000
 
-    public init(executable: String, topologyPath: String, pidsPath: String) {
-        self.executable = executable
+    public init(programs: ServicePrograms, topologyPath: String, pidsPath: String) {
+        self.programs = programs
         self.topologyPath = topologyPath
         self.pidsPath = pidsPath
     }
@@ -52,8 +80,9 @@ public final class Supervisor: Sendable {
 
     private func launch(_ service: Topology.Service, quickDeaths: Int) throws {
         let process = Process()
+        let (executable, arguments) = programs.command(for: service)
         process.executableURL = URL(fileURLWithPath: executable)
-        process.arguments = ["serve", service.name, "--topology", topologyPath]
+        process.arguments = arguments + ["--topology", topologyPath, "--supervised"]
         let pipe = Pipe()
         process.standardOutput = pipe
         process.standardError = pipe

@@ -30,6 +30,8 @@ public struct UpCommand: AsyncParsableCommand {
     public var tlsKey: String?
     @Flag(help: "Run every service as a process of its own.")
     public var processes = false
+    @Option(help: "With --processes: start martlet-login, martlet-online ... of this folder instead of this program.")
+    public var executables: String?
     @Option(help: "Event loops for connections in one process; 0 means half of the cores.")
     public var loops = 0
     @Option(help: "Write the addresses as JSON to this file once clients can connect.")
@@ -47,6 +49,7 @@ public struct UpCommand: AsyncParsableCommand {
         guard (tlsCert == nil) == (tlsKey == nil) else {
             throw ValidationError("--tls-cert and --tls-key go together")
         }
+        guard executables == nil || processes else { throw ValidationError("--executables needs --processes") }
         guard (0...64).contains(loops) else { throw ValidationError("--loops must be between 0 and 64") }
     }
 
@@ -59,7 +62,8 @@ public struct UpCommand: AsyncParsableCommand {
             let settings = SuiteSettings(
                 data: data, host: host, httpPort: httpPort, webSocketPort: wsPort, tcpPort: tcpPort, rpcPort: rpcPort,
                 tls: tlsCert.flatMap { certificate in tlsKey.map { (certificate, $0) } }, loops: loops,
-                faultName: fault, fault: try fault.map(InjectedFaults.init(named:)) ?? InjectedFaults())
+                executables: executables, faultName: fault,
+                fault: try fault.map(InjectedFaults.init(named:)) ?? InjectedFaults())
             if processes {
                 try await ProcessSuite(settings: settings, access: access).run(readyFile: readyFile)
             } else {
@@ -83,6 +87,8 @@ public struct SuiteSettings: Sendable {
     public var rpcPort: Int
     public var tls: (certificate: String, key: String)?
     public var loops: Int
+    /// Folder of the services' own executables; nil: this program serves them.
+    public var executables: String?
     public var faultName: String?
     public var fault: InjectedFaults
 }

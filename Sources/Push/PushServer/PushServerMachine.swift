@@ -90,6 +90,8 @@ public struct PushServerMachine: RoleMachine {
     /// What would be committed now, per partition: for metrics and tests.
     public var positions: [UInt32: UInt64] {
         var positions: [UInt32: UInt64] = [:]
+        // A SlotTable is no Sequence: it lends its values.
+        // swift-format-ignore: ReplaceForEachWithForLoop
         windows.forEach { partition, window in positions[partition] = window.position }
         return positions
     }

@@ -64,13 +64,22 @@ def full_disk():
                 subprocess.run(["umount", folder], check=True)
 
 
+def missing_executables():
+    with tempfile.TemporaryDirectory() as folder:
+        programs = pathlib.Path(folder, "programs")
+        programs.mkdir()
+        refused("--data", folder, "--processes", "--executables", str(programs), *PORTS,
+                says=[f"{programs}/martlet-store", "make release"])
+        assert not pathlib.Path(folder, "pids.json").exists(), "a service was started"
+
+
 def wrong_option():
     done = subprocess.run([MARTLET, "up", "--no-such"], capture_output=True, text=True, timeout=60)
     assert done.returncode == 64 and "--no-such" in done.stderr, done
 
 
 def main():
-    cases = [newer_folder, unwritable_folder, folder_in_use, taken_port, full_disk, wrong_option]
+    cases = [newer_folder, unwritable_folder, folder_in_use, taken_port, full_disk, missing_executables, wrong_option]
     for case in cases:
         case()
     summary(f"{len(cases)} ways to start wrongly, each told in one line")
