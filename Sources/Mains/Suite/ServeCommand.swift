@@ -106,7 +106,7 @@ struct ServiceProcess: Sendable {
         let name = service.name
         switch service.role {
         case Topology.store:
-            let stores = try EmbeddedStores(folder: topology.data, pushLog: .folder)
+            let stores = try EmbeddedStores(folder: topology.data, files: wiring.faults.files, pushLog: .folder)
             stores.host(on: wiring, storage: Lane.thread(name: "storage"))
             return stores
         case "msgproxy": wiring.msgProxy(name, on: lane)

@@ -1,4 +1,4 @@
-"""An ack leaves only after an fdatasync of the log that began after the acknowledged record was written, seen by strace.
+"""An ack leaves only after an fdatasync that began after the acknowledged record was written, seen by strace.
 
 Every single ack is proved: the client_msg_ids of a request are looked for in the bytes that went into the log, and the
 sync of that file in between. The same run with fdatasync left out (`--fault no-sync`) proves nothing, as it should.

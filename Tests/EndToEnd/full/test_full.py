@@ -55,7 +55,7 @@ class Talker:
 
 
 def pump(talkers, until, seconds):
-    """Lets everybody live until it holds; false when the time is up. Lost connections are part of it, refused reads too."""
+    """Lets everybody live until it holds; false when the time is up. Connections break, reads are refused."""
     end = time.monotonic() + seconds
     while not until():
         if time.monotonic() > end:

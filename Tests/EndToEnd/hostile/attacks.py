@@ -1,4 +1,4 @@
-"""What hostile clients do to a Martlet's ports. Every attack is a function that returns a line of figures, or raises."""
+"""What hostile clients do to a Martlet's ports. Every attack returns a line of figures, or raises."""
 import random
 import selectors
 import socket

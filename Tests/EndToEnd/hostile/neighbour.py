@@ -1,4 +1,4 @@
-"""A well-behaved pair that talks all the while, in a process of its own: prints its figures as JSON when told to stop."""
+"""A well-behaved pair that talks all the while, in a process of its own; prints figures as JSON when told to stop."""
 import json
 import pathlib
 import sys

@@ -52,7 +52,8 @@ def slow_readers(suite):
     victim.live(lambda: True)
     senders = [client(suite, f"sender-{index}") for index in range(SENDERS)]
     for sender in senders:
-        sender.send(wire.pair(sender.user_id, "carol"), [f"{sender.user_id} {index} " + "z" * 300 for index in range(EACH)])
+        texts = [f"{sender.user_id} {index} " + "z" * 300 for index in range(EACH)]
+        sender.send(wire.pair(sender.user_id, "carol"), texts)
     askers = [client(suite, f"sender-{index}", "asker") for index in range(READERS)]
     closed_at = None
     end = time.monotonic() + 60
@@ -136,8 +137,8 @@ def main():
         bound = before + 10_000 * PER_SILENT + (READERS + 1) * PER_READER + CACHES
         assert after <= bound, f"VmHWM {after / MIB:.0f} MiB; at most {bound / MIB:.0f} MiB by the named limits"
         assert suite.process.poll() is None, "the suite has ended"
-    summary(f"{'; '.join(told)}; VmHWM {before / MIB:.0f} -> {after / MIB:.0f} MiB, bound {bound / MIB:.0f}; neighbours "
-            f"{calm['arrived']} messages, none lost, p50 {calm['p50_ms']} ms, p99 {calm['p99_ms']} ms")
+    summary(f"{'; '.join(told)}; VmHWM {before / MIB:.0f} -> {after / MIB:.0f} MiB, bound {bound / MIB:.0f}; "
+            f"neighbours {calm['arrived']} messages, none lost, p50 {calm['p50_ms']} ms, p99 {calm['p99_ms']} ms")
 
 
 main()
