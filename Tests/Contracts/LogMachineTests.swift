@@ -292,6 +292,24 @@ import Wire
         #expect(try join(&second, "a").assigned.first == MessageLogContract.position(0, 1))
     }
 
+    @Test func appendsSoonAfterAWriteShareTheNext() throws {
+        let log = MemoryLog(partitions: 4, incarnation: 5, limit: 1 << 20)
+        var script = Script(LogMachine(logs: ["msg": log], writeEveryMS: 2))
+        script.advance(ms: 10)
+        #expect(script.ask(append([(0, "alone")])) != nil, "after a pause nothing waits")
+        let (first, none) = script.call(append([(0, "a")]))
+        #expect(none.isEmpty)
+        #expect(script.event(.flush) == [.timer(LogMachine.writeTimer, afterMS: 2)])
+        let (second, _) = script.call(append([(0, "b")]))
+        #expect(script.event(.flush).isEmpty, "one timer is enough")
+        #expect(log.range(of: 0).end == 1)
+        script.advance(ms: 2)
+        #expect(script.event(.timer(LogMachine.writeTimer)).isEmpty)
+        let actions = script.event(.flush)
+        #expect(Script.answer(to: first, in: actions) != nil && Script.answer(to: second, in: actions) != nil)
+        #expect(log.range(of: 0).end == 3)
+    }
+
     @Test func logsAreSeparate() throws {
         var script = try script()
         _ = script.ask(append([(0, "push")], log: "push"))

@@ -64,7 +64,17 @@ extension LogMachine {
     }
 
     mutating func flush(_ now: Instant) -> [RoleAction<Never>] {
-        var actions = write()
+        var actions: [RoleAction<Never>] = []
+        if !pending.isEmpty {
+            if writeArmed { return [] }
+            let since = now.micros - min(now.micros, lastWriteMicros)
+            if since < UInt64(writeEveryMS) * 1000 {
+                writeArmed = true
+                return [.timer(Self.writeTimer, afterMS: max(1, writeEveryMS - UInt32(since / 1000)))]
+            }
+            lastWriteMicros = now.micros
+            actions = write()
+        }
         for name in logs.keys.sorted() where logs[name]?.hasNews == true {
             guard var log = logs.removeValue(forKey: name) else { continue }
             log.hasNews = false
