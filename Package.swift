@@ -71,7 +71,7 @@ let package = Package(
         library("Shared", "Wire", ["Identity", protobuf, nio("NIOCore")]),
         library("Shared", "Machinery", []),
         library("Shared", "RPC", ["Wire", "Identity", logging, nio("NIOCore")]),
-        library("Shared", "Ports", ["Wire", "Identity"]),
+        library("Shared", "Ports", ["Wire", "Identity", "RPC"]),
         library("Shared", "Runtime", [logging]),
         library("Shared", "ServiceSDK", ["NIOTransport", logging] + shared),
 
@@ -148,7 +148,7 @@ let package = Package(
 
         // Testing
         library("Testing", "TestKit", ["Ports"] + shared),
-        library("Testing", "Simulator", roles + shared + [nio("NIOCore")]),
+        library("Testing", "Simulator", roles + shared + ["Ports", "TestKit", nio("NIOCore")]),
 
         // Tests
         tests("Architecture", []),
@@ -175,7 +175,7 @@ let package = Package(
         tests(
             "API", ["APIRole", "Wire", "RPC", "Identity", crypto, logging, nio("NIOCore"), nio("NIOPosix")]),
         tests("StoragePath", ["IMRole", "MsgProxyRole", "MsgWriterRole"] + shared),
-        tests("Simulation", ["Simulator", "IMRole", "MsgProxyRole", "MsgWriterRole"] + shared),
+        tests("Simulation", ["Simulator", "TestKit", "Ports", "IMRole", "MsgProxyRole", "MsgWriterRole"] + shared),
     ]
 )
 package.targets += executables

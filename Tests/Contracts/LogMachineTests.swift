@@ -92,7 +92,7 @@ import Wire
 
     @Test func badEntriesAreRefusedOneByOne() throws {
         var script = try script()
-        let big = String(repeating: "x", count: EmbeddedConfig.maxRecordBytes + 1)
+        let big = String(repeating: "x", count: LogLimits.recordBytes + 1)
         guard case .answered(.logAppended(let answer)) = script.ask(append([(0, "a"), (8, "b"), (0, big), (0, "c")]))
         else {
             Issue.record("no answer")

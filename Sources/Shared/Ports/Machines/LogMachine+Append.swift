@@ -12,8 +12,8 @@ extension LogMachine {
         for entry in request.entries {
             if entry.partition >= log.store.partitions {
                 places.append(.failure(Failure(.malformedRequest, "there is no partition \(entry.partition)")))
-            } else if entry.record.count > EmbeddedConfig.maxRecordBytes {
-                let limit = EmbeddedConfig.maxRecordBytes
+            } else if entry.record.count > LogLimits.recordBytes {
+                let limit = LogLimits.recordBytes
                 places.append(.failure(Failure(.messageTooLarge, "a record has at most \(limit) bytes")))
             } else {
                 places.append(.success(log.gathered.count))

@@ -1,5 +1,4 @@
 import Foundation
-import Ports
 import RPC
 import Wire
 
