@@ -71,7 +71,7 @@ let package = Package(
         library("Shared", "Wire", ["Identity", protobuf, nio("NIOCore")]),
         library("Shared", "Machinery", []),
         library("Shared", "RPC", ["Wire", "Identity", logging, nio("NIOCore")]),
-        library("Shared", "Ports", ["Wire", "Identity"]),
+        library("Shared", "Ports", ["Wire", "Identity", "RPC"]),
         library("Shared", "Runtime", [logging]),
         library("Shared", "ServiceSDK", ["NIOTransport", logging] + shared),
 
@@ -148,7 +148,7 @@ let package = Package(
 
         // Testing
         library("Testing", "TestKit", ["Ports"] + shared),
-        library("Testing", "Simulator", roles + shared + [nio("NIOCore")]),
+        library("Testing", "Simulator", roles + shared + ["Ports", "TestKit", nio("NIOCore")]),
 
         // Tests
         tests("Architecture", []),

@@ -92,7 +92,7 @@ import Wire
 
     @Test func badEntriesAreRefusedOneByOne() throws {
         var script = try script()
-        let big = String(repeating: "x", count: EmbeddedConfig.maxRecordBytes + 1)
+        let big = String(repeating: "x", count: LogLimits.recordBytes + 1)
         guard case .answered(.logAppended(let answer)) = script.ask(append([(0, "a"), (8, "b"), (0, big), (0, "c")]))
         else {
             Issue.record("no answer")
@@ -290,6 +290,24 @@ import Wire
         disk.killProcess()
         var second = try script()
         #expect(try join(&second, "a").assigned.first == MessageLogContract.position(0, 1))
+    }
+
+    @Test func appendsSoonAfterAWriteShareTheNext() throws {
+        let log = MemoryLog(partitions: 4, incarnation: 5, limit: 1 << 20)
+        var script = Script(LogMachine(logs: ["msg": log], writeEveryMS: 2))
+        script.advance(ms: 10)
+        #expect(script.ask(append([(0, "alone")])) != nil, "after a pause nothing waits")
+        let (first, none) = script.call(append([(0, "a")]))
+        #expect(none.isEmpty)
+        #expect(script.event(.flush) == [.timer(LogMachine.writeTimer, afterMS: 2)])
+        let (second, _) = script.call(append([(0, "b")]))
+        #expect(script.event(.flush).isEmpty, "one timer is enough")
+        #expect(log.range(of: 0).end == 1)
+        script.advance(ms: 2)
+        #expect(script.event(.timer(LogMachine.writeTimer)).isEmpty)
+        let actions = script.event(.flush)
+        #expect(Script.answer(to: first, in: actions) != nil && Script.answer(to: second, in: actions) != nil)
+        #expect(log.range(of: 0).end == 3)
     }
 
     @Test func logsAreSeparate() throws {

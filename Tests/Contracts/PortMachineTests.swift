@@ -47,6 +47,8 @@ import Wire
             #expect(answer.results.map(\.bucket) == [UInt32(index + 1)])
             #expect(answer.results.map(\.state) == [.commitDone])
         }
+        // Marks stay below what waits for the file.
+        try store.flush()
         let after = store.heads([], since: Data()).shardMarks
         #expect(try #require(after.last) == (try #require(marks.last)) + 1)
     }

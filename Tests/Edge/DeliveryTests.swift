@@ -57,6 +57,30 @@ import Wire
         #expect(try script.takeCall(.online).payload.kind == 12)
     }
 
+    @Test func slowClientsAreGivenTheirTimeBeforeARepeat() throws {
+        var script = LoginScript()
+        let bob = try script.login(1, "bob")
+        script.deliver([LoginScript.delivery(1, to: [bob])])
+        _ = script.takeFrames(1)
+        script.advance(ms: 200)
+        script.frame(1, .pushAck(pushID: 1))
+        script.deliver([LoginScript.delivery(2, to: [bob])])
+        #expect(script.takeFrames(1).map(\.pushID) == [2])
+        script.advance(ms: 300)
+        #expect(script.takeFrames(1).isEmpty, "twice its 200 ms are not over")
+        script.advance(ms: 100)
+        #expect(script.takeFrames(1).map(\.pushID) == [2])
+        // The time of what was repeated is not learned from: the next wait is no longer.
+        script.advance(ms: 400)
+        script.frame(1, .pushAck(pushID: 2))
+        script.deliver([LoginScript.delivery(3, to: [bob])])
+        #expect(script.takeFrames(1).map(\.pushID) == [3])
+        script.advance(ms: 300)
+        #expect(script.takeFrames(1).isEmpty)
+        script.advance(ms: 100)
+        #expect(script.takeFrames(1).map(\.pushID) == [3])
+    }
+
     @Test func anAckStopsRepeats() throws {
         var script = LoginScript()
         let bob = try script.login(1, "bob")

@@ -1,7 +1,8 @@
-import PushWorkerRole
 import RPC
 import Testing
 import Wire
+
+@testable import PushWorkerRole
 
 @Suite struct PushWorkerTests {
     private func worker(_ change: (inout PushWorkerConfig) -> Void = { _ in }) -> Driver<PushWorkerMachine> {
@@ -140,6 +141,18 @@ import Wire
         #expect(driver.micros <= 1_000_000 + 4_700_000)
         // Nothing of it is repeated any more.
         #expect(driver.wait(5000).calls(Kind.deliver).isEmpty)
+    }
+
+    /// Its lane may be held at that moment, and no later event has to come.
+    @Test func nothingStaysBehindTheLastPlan() throws {
+        var driver = worker()
+        let plan = Make.plan([(0, "L1", [Make.delivery(1, to: ["s1"])]), (1, "L1", [Make.delivery(2, to: ["s2"])])])
+        let sent = try #require(driver.call(1, plan).calls(Kind.deliver).first)
+        driver.micros += 4_400_000
+        #expect(driver.turn(.reply(sent.token, down)).replies.isEmpty)
+        #expect(!driver.machine.lanes.isEmpty)
+        #expect(driver.wait(200).replies.count == 1)
+        #expect(driver.machine.lanes.isEmpty && driver.machine.alone.isEmpty && driver.machine.touched.isEmpty)
     }
 
     @Test func boundedByDeliveriesAndByBytes() {

@@ -8,10 +8,10 @@ import Wire
 @Suite struct SyncTests {
     typealias User = Script<UserMachine>
 
-    static func sync(_ token: Data = Data(), limit: UInt32 = 0) -> Payload {
+    static func sync(_ token: Data = Data(), limit: UInt32 = 0, session: String = "s1") -> Payload {
         serviceCalls(
             serviceCall(
-                4, 1,
+                4, 1, session: session,
                 body: SyncRequest.with {
                     $0.token = token
                     $0.limit = limit
@@ -148,6 +148,34 @@ import Wire
         #expect(token.marks == Data("m1".utf8))
     }
 
+    /// A connection ends in the middle of a sync and the next one goes on with the token: what changed in the first
+    /// pages while nobody was registered must not wait for the sync after this one.
+    @Test func pagingThatAnotherSessionBeganGoesRoundOnceMore() throws {
+        var user = User(UserMachine(instance: "u1"))
+        let one = user.call(Self.sync(limit: 1, session: "s1"))
+        let rows = [Self.row("g:a", 1), Self.row("g:b", 2)]
+        var ask = try #require(user.answer(try one.actions.first(), Self.page(rows, version: 2)).asked.first)
+        let first = try body(
+            user.answer(ask, Self.heads([Self.head(1), Self.head(1)], marks: "m1")).serviceReplies(one.id)?.first,
+            SyncResponse.self)
+        #expect(first.more)
+        let two = user.call(Self.sync(first.token, limit: 1, session: "s2"))
+        ask = try #require(
+            user.answer(try two.actions.first(), Self.page([Self.row("g:b", 2)], version: 2)).asked.first)
+        let second = try body(
+            user.answer(ask, Self.heads([Self.head(1)], marks: "m2")).serviceReplies(two.id)?.first, SyncResponse.self)
+        #expect(second.more, "the first page is from before this session")
+        let between = try #require(SyncToken(second.token))
+        #expect(between.cursor.isEmpty && between.base == 2 && between.marks == Data("m1".utf8))
+        let three = user.call(Self.sync(second.token, limit: 1, session: "s2"))
+        ask = try #require(user.answer(try three.actions.first(), Self.page(rows, version: 2)).asked.first)
+        let heads = [Self.head(5), Self.head(1, changed: false)]
+        let last = try body(
+            user.answer(ask, Self.heads(heads, marks: "m3")).serviceReplies(three.id)?.first, SyncResponse.self)
+        #expect(last.entries.map(\.headSeq) == [5])
+        #expect(!last.more && SyncToken(last.token)?.marks == Data("m3".utf8), "this round was all of one session")
+    }
+
     @Test func stepsOverUnchangedRowsUntilItFindsSome() throws {
         var token = SyncToken()
         token.base = 9
@@ -241,6 +269,9 @@ import Wire
             let sent = user.call(Self.sync(token.bytes.prefix(cut)))
             #expect(sent.actions.serviceReplies(sent.id)?.first?.failure.isCode(.malformedRequest) == true)
         }
+        token.session = 77
+        #expect(SyncToken(token.bytes) == token)
+        for cut in 1..<token.bytes.count { #expect(SyncToken(token.bytes.prefix(cut)) == nil) }
         let over = user.call(Self.sync(limit: 501))
         #expect(over.actions.serviceReplies(over.id)?.first?.failure.isCode(.limitExceeded) == true)
     }

@@ -66,10 +66,10 @@ import Wire
         _ = try writer.start()
         var again = try Sample.record(1, timeMS: 2000)
         again.sessionID = "s-later"
-        let (made, commit) = try writer.toCommit([try Sample.record(1), try Sample.record(2), again])
-        #expect(commit.rows.map(\.seq) == [1, 2] && commit.newOffset == 3)
+        let (made, commit) = try writer.toCommit([try Sample.record(1), try Sample.record(2), again], head: 3)
+        #expect(commit.rows.map(\.seq) == [4, 5] && commit.newOffset == 3)
         let pushes = try writer.reply(made.token, WriterScript.committed([.commitDone])).pushes
-        #expect(pushes.map(\.message.seq) == [1, 2, 1])
+        try #require(pushes.map(\.message.seq) == [4, 5, 4])
         // Only the sender hears of it again, at the session that sent it again.
         #expect(pushes[2].members == ["alice"] && pushes[2].senderSession == "s-later")
     }
@@ -113,7 +113,7 @@ import Wire
         #expect(commit.dead == [try broken.serializedBytes()])
         let actions = try writer.reply(made.token, WriterScript.committed([.commitDone]))
         #expect(actions.warnings.count == 1)
-        #expect(actions.pushes.map(\.message.seq) == [1, 2, 3])
+        #expect(try writer.confirm(actions, by: .user).pushes.map(\.message.seq) == [1, 2, 3])
     }
 
     @Test func whatBelongsNowhereIsADeadLetter() throws {
@@ -142,16 +142,36 @@ import Wire
         let (made, _) = try writer.toCommit([try Sample.record(1)])
         let after = try writer.reply(made.token, WriterScript.committed([.commitDone]))
         #expect(after.hotRows.map(\.seq) == [1])
-        #expect(after.pushes.first?.members == ["alice", "bob"] && after.pushes.first?.senderSession == "s-phone")
         #expect(after.touches.map(\.userID).sorted() == ["alice", "bob"])
         #expect(after.touches.first { $0.userID == "alice" }?.readSeq == 1)
         #expect(after.touches.first { $0.userID == "bob" }?.readSeq == 0)
         #expect(after.touches.first { $0.userID == "bob" }?.peer == "alice")
-        let calls = after.calls.filter { $0.address.role != .messageLog }
-        #expect(calls.count >= 3)
-        for call in calls.dropLast() { #expect(try writer.reply(call.token, WriterScript.done).offsets == []) }
-        let last = try #require(calls.last)
+        var next: [RoleAction<Never>] = []
+        for call in after.calls where call.address.role != .messageLog {
+            next += try writer.reply(call.token, WriterScript.done)
+        }
+        #expect(next.offsets == [])
+        #expect(next.pushes.map(\.members) == [["alice", "bob"]] && next.pushes.first?.senderSession == "s-phone")
+        let last = try next.call(to: .pushProxy)
         #expect(try writer.reply(last.token, WriterScript.done).offsets == [1])
+    }
+
+    /// Somebody whose push finds a full window, or nobody, syncs: then the conversation must be in the index.
+    @Test func pushesWaitForTheEntriesThatTheirConversationBeginsWith() throws {
+        var writer = WriterScript()
+        _ = try writer.start()
+        let (first, _) = try writer.toCommit([try Sample.record(1)])
+        let one = try writer.reply(first.token, WriterScript.committed([.commitDone]))
+        let (second, _) = try writer.toCommit([try Sample.record(2)], from: 1)
+        let two = try writer.reply(second.token, WriterScript.committed([.commitDone]))
+        #expect(!one.touches.isEmpty && one.pushes.isEmpty && two.pushes.isEmpty)
+        let touches = one.calls.filter { $0.address.role == .user }
+        let last = try #require(touches.last)
+        for call in touches.dropLast() { #expect(try writer.reply(call.token, WriterScript.done).pushes.isEmpty) }
+        let failed = try writer.reply(last.token, .unknown(Sample.failure(.deadlineExceeded)))
+        #expect(failed.pushes.isEmpty)
+        let again = try writer.timer(try #require(failed.timers.first)).call(to: .user)
+        #expect(try writer.reply(again.token, WriterScript.done).pushes.map(\.message.seq) == [1, 2])
     }
 
     @Test func onlyTheFirstMessageMakesEntriesForAll() throws {
@@ -166,7 +186,7 @@ import Wire
     @Test func unconfirmedWorkIsTriedAgainForEver() throws {
         var writer = WriterScript()
         _ = try writer.start()
-        let (made, _) = try writer.toCommit([try Sample.record(1), try Sample.record(2)])
+        let (made, _) = try writer.toCommit([try Sample.record(1), try Sample.record(2)], head: 7)
         var actions = try writer.reply(made.token, WriterScript.committed([.commitDone]))
         for call in actions.calls where call.address.role == .user || call.address.role == .hotStore {
             #expect(try writer.reply(call.token, WriterScript.done).offsets == [])
@@ -182,7 +202,7 @@ import Wire
         partly.failures = [Failure(), Sample.failure(.storeUnavailable)]
         actions = try writer.reply(push.token, .answered(.done(partly)))
         actions = try writer.timer(try #require(actions.timers.first))
-        #expect(actions.pushes.map(\.message.seq) == [2])
+        #expect(actions.pushes.map(\.message.seq) == [9])
         let last = try actions.call(to: .pushProxy)
         #expect(try writer.reply(last.token, WriterScript.done).offsets == [2])
     }

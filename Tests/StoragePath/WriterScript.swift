@@ -156,6 +156,13 @@ struct WriterScript {
         return try commit(reply(lookup.token, found(lookup, hits: hits, head: head)))
     }
 
+    /// Confirms every call to a role; returns what follows.
+    mutating func confirm(_ actions: [RoleAction<Never>], by role: RoleName) throws -> [RoleAction<Never>] {
+        var next: [RoleAction<Never>] = []
+        for call in actions.calls where call.address.role == role { next += try reply(call.token, Self.done) }
+        return next
+    }
+
     func commit(_ actions: [RoleAction<Never>]) throws -> (made: Made, commit: BucketCommit) {
         let made = try actions.call(to: .recentStore)
         guard case .storeCommit(let body) = made.payload else { throw TestFailure() }

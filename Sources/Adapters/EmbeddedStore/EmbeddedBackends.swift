@@ -54,7 +54,7 @@ public struct EmbeddedBackends: Sendable {
     }
 
     /// Port role `log`, serving "msg".
-    public func logMachine() -> LogMachine { LogMachine(logs: ["msg": log]) }
+    public func logMachine() -> LogMachine { LogMachine(logs: ["msg": log], writeEveryMS: 2) }
     /// Port role `pushlog`, serving "push".
     public func pushLogMachine() -> PushLogMachine { PushLogMachine(LogMachine(logs: ["push": pushLog])) }
     /// Port role `recent`.

@@ -10,8 +10,6 @@ public struct EmbeddedConfig: Sendable, Equatable {
     public var tailBytes = 32 << 20
     /// Sealed segments whose index and file stay open for reading.
     public var openSegments = 16
-    /// A record may be this large: content of 32 KiB with its envelope fits many times.
-    public static let maxRecordBytes = 1 << 20
     /// How long records are kept at least.
     public var retentionMS: UInt64 = 7 * 24 * 3600 * 1000
     /// Records of an in-memory log that no group has consumed; more are refused as busy.

@@ -2,7 +2,7 @@ import Foundation
 
 /// Where a client is: what it has seen when no page is missing, and in the middle of paging what it will have seen.
 /// Opaque to clients. Layout: version byte 1, then base, next base, and the lengths and bytes of marks, next marks and
-/// cursor; numbers are varints (protobuf's).
+/// cursor; numbers are varints (protobuf's). Version 2 has the session behind that.
 struct SyncToken: Equatable, Sendable {
     /// Version of the user's index that the client has; 0: nothing.
     var base: UInt64 = 0
@@ -13,8 +13,10 @@ struct SyncToken: Equatable, Sendable {
     var nextMarks = Data()
     /// Last conversation looked at; "" when no page is missing.
     var cursor = ""
+    /// In the middle of paging: a hash of the session that began it.
+    var session: UInt64 = 0
 
-    private static let version: UInt8 = 1
+    private static let versions: ClosedRange<UInt8> = 1...2
     /// Bounds what a stranger's token can make us hold and send on.
     static let maxBytes = 4096
 
@@ -24,9 +26,10 @@ struct SyncToken: Equatable, Sendable {
     init?(_ bytes: Data) {
         guard bytes.count <= Self.maxBytes else { return nil }
         var rest = bytes[...]
-        guard rest.popFirst() == Self.version,
+        guard let version = rest.popFirst(), Self.versions.contains(version),
             let base = Self.number(&rest), let nextBase = Self.number(&rest),
             let marks = Self.part(&rest), let nextMarks = Self.part(&rest), let cursor = Self.part(&rest),
+            let session = version == 1 ? 0 : Self.number(&rest),
             rest.isEmpty, let name = String(bytes: cursor, encoding: .utf8)
         else { return nil }
         self.base = base
@@ -34,16 +37,18 @@ struct SyncToken: Equatable, Sendable {
         self.marks = marks
         self.nextMarks = nextMarks
         self.cursor = name
+        self.session = session
     }
 
     var bytes: Data {
-        var bytes = Data([Self.version])
+        var bytes = Data([session == 0 ? 1 : 2])
         Self.append(base, to: &bytes)
         Self.append(nextBase, to: &bytes)
         for part in [marks, nextMarks, Data(cursor.utf8)] {
             Self.append(UInt64(part.count), to: &bytes)
             bytes += part
         }
+        if session != 0 { Self.append(session, to: &bytes) }
         return bytes
     }
 

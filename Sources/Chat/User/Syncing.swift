@@ -60,7 +60,10 @@ extension UserMachine {
         guard var sync = syncJobs[job] else { return [] }
         guard let page else { return give(job, up: failure) }
         let isFirst = sync.token.cursor.isEmpty
-        if isFirst { sync.token.nextBase = page.version }
+        if isFirst {
+            sync.token.nextBase = page.version
+            sync.token.session = Self.sessionHash(sync)
+        }
         sync.rows = page.rows
         sync.hasMoreRows = page.more && !page.rows.isEmpty
         syncJobs[job] = sync
@@ -200,19 +203,25 @@ extension UserMachine {
     private mutating func finish(_ job: UInt64) -> [Action] {
         guard let sync = syncJobs.removeValue(forKey: job) else { return [] }
         var token = sync.token
+        var more = sync.more
         if !sync.more {
             token = SyncToken()
             token.base = sync.token.nextBase
             token.marks = sync.token.nextMarks
+            // The first pages were read before this session was registered: what was pushed to nobody in between may
+            // belong to them. So the client goes round once more, from where they were.
+            more = sync.token.session != Self.sessionHash(sync)
         }
         var response = SyncResponse()
         response.token = token.bytes
-        response.more = sync.more
+        response.more = more
         response.entries = sync.entries
         var reply = ServiceReply()
         reply.body = (try? response.serializedData()) ?? .init()
         return respond(sync.slot, reply)
     }
+
+    private static func sessionHash(_ sync: SyncJob) -> UInt64 { max(1, StableHash.of(sync.caller.sessionID)) }
 
     private mutating func give(_ job: UInt64, up failure: Failure) -> [Action] {
         guard let sync = syncJobs.removeValue(forKey: job) else { return [] }

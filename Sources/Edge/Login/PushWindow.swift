@@ -46,6 +46,8 @@ struct PushWindow: Sendable {
     private var ackedID: UInt32 = 0
     private var repeats: UInt64 = 0
     private var lastRepeatMicros: UInt64 = 0
+    /// How long this client takes to acknowledge, smoothed as TCP smooths its round-trip time (RFC 6298); 0: not known.
+    private var ackMicros: UInt64 = 0
     /// Test faults only: a push that waits for the next one to pass it.
     private var swapped: Entry?
 
@@ -142,6 +144,7 @@ struct PushWindow: Sendable {
         guard id <= lastID else { return .impossible }
         guard id > ackedID else { return .old }
         ackedID = id
+        learn(now: now)
         let count = entries.firstIndex { $0.pushID == 0 || $0.pushID > id } ?? entries.count
         for entry in entries[..<count] {
             bytes -= entry.body.readableBytes
@@ -156,6 +159,13 @@ struct PushWindow: Sendable {
         repeats = 0
         lastRepeatMicros = now
         return .settled
+    }
+
+    /// What was written more than once tells nothing: the acknowledgement may be for any of them (Karn's algorithm).
+    private mutating func learn(now: UInt64) {
+        guard repeats == 0, let first = entries.first, first.pushID > 0 else { return }
+        let sample = now - min(now, first.sentMicros)
+        ackMicros = ackMicros == 0 ? sample : (7 * ackMicros + sample) / 8
     }
 
     /// The session is over: everybody who waited.
@@ -173,10 +183,12 @@ struct PushWindow: Sendable {
         return first.sentMicros + config.pushAckTimeoutMS * 1000
     }
 
-    /// When unacknowledged frames are to be written again; nil when there are none.
+    /// When unacknowledged frames are to be written again; nil when there are none. Never before the client had twice
+    /// the time that it usually takes: repeating to those that are merely slow makes everybody slower.
     func repeatDueMicros(_ config: LoginConfig) -> UInt64? {
         guard let first = entries.first, first.pushID > 0 else { return nil }
-        let waitMS = min(config.pushRepeatMS << min(repeats, 16), config.pushRepeatMostMS)
+        let firstMS = max(config.pushRepeatMS, 2 * ackMicros / 1000)
+        let waitMS = min(firstMS << min(repeats, 16), config.pushRepeatMostMS)
         return max(first.sentMicros, lastRepeatMicros) + waitMS * 1000
     }
 

@@ -60,6 +60,12 @@ extension PushWorkerMachine {
         guard var plan = plans.removeValue(forKey: number) else { return [] }
         deliveries -= plan.deliveries
         bytes -= plan.bytes
+        if plans.isEmpty {
+            // Nobody waits for anything: what is held or to be repeated would stay until the next plan.
+            lanes = [:]
+            touched = []
+            alone = []
+        }
         if plan.unsettled > 0 {
             for (batch, counts) in plan.open.enumerated() {
                 for (index, count) in counts.enumerated() where count > 0 {

@@ -90,3 +90,12 @@ extension SlotTable: ExpressibleByDictionaryLiteral {
         for (key, value) in elements { self[key] = value }
     }
 }
+
+extension SlotTable: CustomReflectable {
+    /// What a dictionary with the same content shows: free places are nobody's business.
+    public var customMirror: Mirror {
+        var content: [Key: Value] = [:]
+        for (key, place) in places { content[key] = slots[place] }
+        return Mirror(self, unlabeledChildren: content.map { $0 }, displayStyle: .dictionary)
+    }
+}

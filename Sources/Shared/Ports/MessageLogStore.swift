@@ -36,3 +36,9 @@ public protocol MessageLogStore: AnyObject, Sendable {
     /// Drops what is older than the retention and below every group's position. Returns how many segments went.
     func dropExpired(nowMS: UInt64) throws(Failure) -> Int
 }
+
+/// Bounds of logs.
+public enum LogLimits {
+    /// A record may be this large: content of 32 KiB with its envelope fits many times.
+    public static let recordBytes = 1 << 20
+}

@@ -39,6 +39,9 @@ struct Bucket {
     var inRound = false
     /// Stored or looked up, on the way to the hot store, the pushes and the index; oldest first.
     var units: [Unit] = []
+    /// Pushes that wait for the index entries of a conversation that begins with them, and those behind them, in order.
+    /// Whoever syncs after missing a push must find the conversation.
+    var held: [HeldPush] = []
     var heads: BoundedCache<ConversationRef, Head>
     var backoff: Backoff
     /// A retry timer is running: no claim and no round.
@@ -89,4 +92,13 @@ struct Unit {
     var remaining: Int
     let records: Int
     let bytes: Int
+}
+
+/// A unit's pushes while they wait.
+struct HeldPush {
+    let unit: UInt64
+    let items: [PushItem]
+    let bytes: Int
+    /// Calls with new index entries of the unit that are not confirmed.
+    var waits: Int
 }

@@ -20,9 +20,11 @@ public struct MsgWriterConfig: Sendable {
     public var recordsPerRound = 512
     public var bytesPerPart = 1 << 20
     public var bytesPerRound = 4 << 20
-    /// Records and bytes held, from fetched to delivered, per bucket and in all; beyond them fetching stops.
-    public var heldPerBucket = 4096
-    public var heldRecords = 16_384
+    /// Records and bytes held, from fetched to delivered, per bucket and in all; beyond them fetching stops. User
+    /// answers for its index up to 1.1 s later, one call after the other: what is held is at least 2.2 s of traffic, so
+    /// a limit of 16,384 records was a limit of 8,000 messages a second.
+    public var heldPerBucket = 65_536
+    public var heldRecords = 262_144
     public var heldBytes = 64 << 20
     /// Heads remembered per bucket.
     public var headsPerBucket = 8192

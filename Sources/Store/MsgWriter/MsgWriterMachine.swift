@@ -20,6 +20,7 @@ public struct MsgWriterMachine: RoleMachine {
         case hot
         case push
         case index(slot: Int)
+        case birth(slot: Int)
         case offsets([LogPosition])
     }
 
@@ -31,6 +32,7 @@ public struct MsgWriterMachine: RoleMachine {
         static let push: UInt64 = 4
         static let offsets: UInt64 = 5
         static let firstSlot: UInt64 = 1 << 16
+        static let firstBirth: UInt64 = 1 << 24
         static let firstBucket: UInt64 = 1 << 32
     }
 
@@ -55,6 +57,8 @@ public struct MsgWriterMachine: RoleMachine {
     var hot: Outbox<StoredRow>
     var push: Outbox<PushItem>
     var index: [Outbox<IndexEntry>]
+    /// Entries that conversations begin with: apart from `index`, where User may take its time.
+    var births: [Outbox<IndexEntry>]
     var offsets: OffsetCommits
 
     /// Sums over the buckets.
@@ -69,6 +73,7 @@ public struct MsgWriterMachine: RoleMachine {
         self.hot = Outbox(config: config)
         self.push = Outbox(config: config)
         self.index = Array(repeating: Outbox(config: config), count: Int(config.userSlots))
+        self.births = self.index
         self.offsets = OffsetCommits(config: config)
     }
 
@@ -98,6 +103,8 @@ public struct MsgWriterMachine: RoleMachine {
         case Alarm.offsets: offsets.waiting = false
         case Alarm.firstSlot..<(Alarm.firstSlot + config.userSlots):
             index[Int(id - Alarm.firstSlot)].waiting = false
+        case Alarm.firstBirth..<(Alarm.firstBirth + config.userSlots):
+            births[Int(id - Alarm.firstBirth)].waiting = false
         case Alarm.firstBucket...: buckets[UInt32(truncatingIfNeeded: id)]?.waiting = false
         default: break
         }
@@ -112,6 +119,8 @@ public struct MsgWriterMachine: RoleMachine {
         case .hot: settle(\.hot, result, timer: Alarm.hot)
         case .push: settle(\.push, result, timer: Alarm.push)
         case .index(let slot): settle(\.index[slot], result, timer: Alarm.firstSlot + UInt64(slot))
+        case .birth(let slot):
+            settle(\.births[slot], result, timer: Alarm.firstBirth + UInt64(slot), isBirth: true)
         case .offsets(let positions): committedOffsets(positions, result)
         }
     }
@@ -146,6 +155,7 @@ public struct MsgWriterMachine: RoleMachine {
         heldRecords -= bucket.heldRecords
         heldBytes -= bucket.heldBytes
         bucket.units = []
+        bucket.held = []
         bucket.inbox = []
         bucket.inRound = false
         bucket.heldRecords = 0

@@ -87,13 +87,24 @@ extension MsgWriterMachine {
             hot.add(unit, stored, bytes: part.bytes)
             remaining += 1
         }
-        if !rows.isEmpty {
-            push.add(unit, rows.map { PushItem($0, partition: part.bucket) }, bytes: part.bytes)
-            remaining += 1
-        }
-        for (slot, entries) in indexEntries(rows).enumerated() where !entries.isEmpty {
+        let entries = indexEntries(rows)
+        for (slot, entries) in entries.reads.enumerated() where !entries.isEmpty {
             index[slot].add(unit, entries, bytes: 0)
             remaining += 1
+        }
+        let waits = entries.births.filter { !$0.isEmpty }.count
+        for (slot, entries) in entries.births.enumerated() where !entries.isEmpty {
+            births[slot].add(unit, entries, bytes: 0)
+            remaining += 1
+        }
+        if !rows.isEmpty {
+            let items = rows.map { PushItem($0, partition: part.bucket) }
+            remaining += 1
+            if waits > 0 || buckets[part.bucket]?.held.isEmpty == false {
+                buckets[part.bucket]?.held.append(HeldPush(unit: unit, items: items, bytes: part.bytes, waits: waits))
+            } else {
+                push.add(unit, items, bytes: part.bytes)
+            }
         }
         buckets[part.bucket]?.units.append(
             Unit(
@@ -102,31 +113,44 @@ extension MsgWriterMachine {
         if remaining == 0 { advance(part.bucket) }
     }
 
-    /// One entry per user and conversation: members at the first message, the sender's read seq at each.
-    private func indexEntries(_ rows: [PassOn]) -> [[IndexEntry]] {
-        var slots: [[IndexEntry]] = Array(repeating: [], count: index.count)
-        var places: [IndexPlace: Int] = [:]
+    /// One entry per user and conversation and slot: members at the first message, the sender's read seq at each.
+    private func indexEntries(_ rows: [PassOn]) -> IndexSlots {
+        var slots = IndexSlots(count: index.count)
+        var places: [IndexPlace: (isBirth: Bool, index: Int)] = [:]
         for item in rows where item.reason == .stored {
             for member in item.members where item.row.seq == 1 || member == item.row.sender {
                 let slot = Int(StableHash.of(item.row.appID, member) % config.userSlots)
-                let place = IndexPlace(app: item.row.appID, user: member, conversation: item.row.conversation)
-                if places[place] == nil {
-                    places[place] = slots[slot].count
+                let name = IndexPlace(app: item.row.appID, user: member, conversation: item.row.conversation)
+                let isBirth = places[name]?.isBirth ?? (item.row.seq == 1)
+                let kind = isBirth ? \IndexSlots.births : \IndexSlots.reads
+                if places[name] == nil {
+                    places[name] = (isBirth, slots[keyPath: kind][slot].count)
                     var entry = IndexEntry()
                     entry.appID = item.row.appID
                     entry.userID = member
                     entry.conversation = item.row.conversation
                     entry.joinedSeq = 1
                     entry.peer = ConversationName(item.row.conversation)?.peer(of: member) ?? ""
-                    slots[slot].append(entry)
+                    slots[keyPath: kind][slot].append(entry)
                 }
-                guard member == item.row.sender else { continue }
+                guard member == item.row.sender, let place = places[name]?.index else { continue }
                 // The greatest, not the last: in a replay a resend's row comes after younger ones.
-                let index = places[place, default: 0]
-                slots[slot][index].readSeq = max(slots[slot][index].readSeq, item.row.seq)
+                let known = slots[keyPath: kind][slot][place].readSeq
+                slots[keyPath: kind][slot][place].readSeq = max(known, item.row.seq)
             }
         }
         return slots
+    }
+
+    private struct IndexSlots {
+        /// Of conversations that begin here.
+        var births: [[IndexEntry]]
+        var reads: [[IndexEntry]]
+
+        init(count: Int) {
+            births = Array(repeating: [], count: count)
+            reads = births
+        }
     }
 
     private struct IndexPlace: Hashable {
@@ -158,11 +182,29 @@ extension MsgWriterMachine {
             body.entries = entries
             actions.append(ask(.keyed(.user, UInt64(slot)), .indexTouch(body), .index(slot: slot)))
         }
+        for slot in births.indices {
+            let entries = births[slot].take { wanted[$0] != nil }
+            guard !entries.isEmpty else { continue }
+            var body = IndexTouch()
+            body.entries = entries
+            actions.append(ask(.keyed(.user, UInt64(slot)), .indexTouch(body), .birth(slot: slot)))
+        }
         return actions
     }
 
+    /// A unit's entries of one slot are in the index: pushes that nothing holds up any more may go.
+    private mutating func born(_ unit: UInt64) {
+        guard let number = unitBucket[unit], let place = buckets[number]?.held.firstIndex(where: { $0.unit == unit })
+        else { return }
+        buckets[number]?.held[place].waits -= 1
+        while let first = buckets[number]?.held.first, first.waits == 0 {
+            push.add(first.unit, first.items, bytes: first.bytes)
+            buckets[number]?.held.removeFirst()
+        }
+    }
+
     mutating func settle<Item: Sendable>(
-        _ outbox: WritableKeyPath<Self, Outbox<Item>>, _ result: CallResult, timer: UInt64
+        _ outbox: WritableKeyPath<Self, Outbox<Item>>, _ result: CallResult, timer: UInt64, isBirth: Bool = false
     ) -> [Action] {
         var failed: [Bool]?
         if case .answered(.done(let done)) = result {
@@ -173,7 +215,10 @@ extension MsgWriterMachine {
         var jitter = random
         let settled = self[keyPath: outbox].settle(failed: failed, random: &jitter)
         random = jitter
-        for unit in settled.units { confirm(unit) }
+        for unit in settled.units {
+            if isBirth { born(unit) }
+            confirm(unit)
+        }
         return settled.waitMS.map { [.timer(timer, afterMS: UInt32($0))] } ?? []
     }
 }

@@ -45,6 +45,12 @@ def main():
             client.live(lambda: True)
             client.pump(0.01)
             look(client)
+    for identifier in set(sent) - set(arrived):
+        # Where it is: who sent it knows its place, who lacks it knows how far the conversation goes.
+        places = [[row["seq"] for row in client.conversations[talk].rows.values() if row["client_msg_id"] == identifier]
+                  for client in (one, other)]
+        knows = [(client.user_id, client.conversations[talk].end, client.conversations[talk].head) for client in (one, other)]
+        print(f"missing {identifier.hex()}: rows {places}, (who, end, head) {knows}", file=sys.stderr, flush=True)
     took = sorted(arrived[identifier] - sent[identifier] for identifier in arrived)
     orders = [[row["client_msg_id"].hex() for row in client.shown] for client in (one, other)]
     print(json.dumps({

@@ -37,11 +37,20 @@ class Conversation:
     def take(self, row):
         """Returns the rows that can be shown now; none for a duplicate."""
         self.head = max(self.head, row["seq"])
+        if self.end is None or row["seq"] > self.end:
+            self.early.setdefault(row["seq"], row)
+        return self.dense()
+
+    def begin(self, end):
+        """The first visible message is the one behind `end`, as only a sync can tell: what was pushed first may be the
+        second one."""
+        self.end = end
+        self.early = {seq: row for seq, row in self.early.items() if seq > end}
+        return self.dense()
+
+    def dense(self):
         if self.end is None:
-            self.end = row["seq"] - 1
-        if row["seq"] <= self.end or row["seq"] in self.early:
             return []
-        self.early[row["seq"]] = row
         shown = []
         while self.end + 1 in self.early:
             self.end += 1
@@ -244,9 +253,9 @@ class Client:
     def take_row(self, pushed):
         row = dict(pushed)
         row.update(parse(CHAT, pushed["message"]) if pushed["message"] else {"sender": "", "content": None})
-        if pushed["conversation"] not in self.conversations:
-            self.sync_wanted = True
-        for shown in self.conversation(pushed["conversation"]).take(row):
+        talk = self.conversation(pushed["conversation"])
+        self.sync_wanted = self.sync_wanted or talk.end is None
+        for shown in talk.take(row):
             self.show(shown)
 
     def take_place(self, place):
@@ -255,6 +264,7 @@ class Client:
         mine = next((entry for entry in lane.items if entry["id"] == place["client_msg_id"]), None) if lane else None
         talk = self.conversation(place["conversation"])
         talk.head = max(talk.head, place["seq"])
+        self.sync_wanted = self.sync_wanted or talk.end is None
         if mine:
             row = {**place, "sender": self.user_id, "device": self.device_id, "content": mine["content"],
                    "kind": mine["kind"], "control": mine["kind"] == RECALL, "target_seq": mine["target_seq"]}
@@ -356,7 +366,8 @@ class Client:
                 talk.peer_delivered = max(talk.peer_delivered, entry["peer_delivered_seq"])
                 if talk.end is None:
                     # This client keeps everything it may see: its dense prefix begins at the first visible message.
-                    talk.end = max(1, entry["joined_seq"], entry["cleared_seq"] + 1) - 1
+                    for shown in talk.begin(max(1, entry["joined_seq"], entry["cleared_seq"] + 1) - 1):
+                        self.show(shown)
             changed += page["entries"]
             if not page["more"]:
                 return changed

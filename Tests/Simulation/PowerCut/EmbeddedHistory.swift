@@ -7,10 +7,11 @@ import MsgProxyRole
 import MsgReaderRole
 import MsgWriterRole
 import RPC
-import Simulator
 import TestKit
 import UserRole
 import Wire
+
+@testable import Simulator
 
 /// Clients, IM, MsgProxy, MsgWriter, MsgReader and User over the real embedded stores on a simulated disk. The power
 /// goes several times, each time at a seeded step of the disk; then everything starts again from what is left, while
@@ -69,20 +70,11 @@ struct EmbeddedHistory {
             let stores = try EmbeddedStores(config: config, faults: faults)
             try stores.addUsers(members.flatMap(\.users))
             return live(stores)
-        } catch { return Outcome(violations: [Violation(.mistake, "the stores did not open: \(error)")]) }
+        } catch { return Outcome(violations: [Violation(.shownWrong, "the stores did not open: \(error)")]) }
     }
 
     private func live(_ stores: EmbeddedStores) -> Outcome {
         let simulation = Simulation(seed: seed, faults: .calm)
-        var seen = SeenMessages()
-        simulation.observer = { observation in
-            guard observation.role == ScriptedClients.role, case .pushMessages(let body) = observation.call else {
-                return
-            }
-            for message in body.items.map(\.record.message) {
-                seen.saw(message.conversation, message.seq, message.message)
-            }
-        }
         build(simulation, stores)
         var outcome = Outcome()
         var random = SeededRandom(seed: seed ^ 0xc07)
@@ -101,10 +93,10 @@ struct EmbeddedHistory {
             restart(simulation)
             settle(simulation, stores, &outcome)
         } catch {
-            outcome.violations.append(Violation(.mistake, "the stores did not open: \(error)"))
+            outcome.violations.append(Violation(.shownWrong, "the stores did not open: \(error)"))
             return outcome
         }
-        check(simulation, stores, seen, &outcome)
+        check(simulation, stores, &outcome)
         return outcome
     }
 
@@ -115,11 +107,8 @@ struct EmbeddedHistory {
         simulation.add("recent") { _ in stores.backends.recentMachine() }
         simulation.add("hot") { _ in stores.backends.hotMachine() }
         simulation.add("relational") { _ in stores.backends.userMachine() }
-        let seed = seed
         // In one process log "push" is in memory: it starts empty every time.
-        simulation.add("push") { (_: FakePushProxy?) in
-            FakePushProxy(seed: seed &+ 6, audience: ScriptedClients.role)
-        }
+        simulation.add("push") { (_: MemoryPushProxy?) in MemoryPushProxy(audience: ScriptedClients.role) }
         simulation.add("user") { (_: UserMachine?) in UserMachine(instance: "user") }
         simulation.add("reader") { (_: MsgReaderMachine?) in MsgReaderMachine(instance: "reader") }
         var writer = MsgWriterConfig(instance: "writer", seed: seed &+ 3)
@@ -212,17 +201,18 @@ struct EmbeddedHistory {
     // MARK: Promises
 
     private func check(
-        _ simulation: Simulation, _ stores: EmbeddedStores, _ pushed: SeenMessages, _ outcome: inout Outcome
+        _ simulation: Simulation, _ stores: EmbeddedStores, _ outcome: inout Outcome
     ) {
-        let lanes = simulation.machine(ScriptedClients.self, "clients")?.lanes ?? []
+        let clients = simulation.machine(ScriptedClients.self, "clients")
+        let (lanes, pushed) = (clients?.lanes ?? [], clients?.seen ?? SeenMessages())
         let rows = stores.rows(members.map(\.conversation))
-        var promises = Promises(clients: lanes, rows: rows)
+        var promises = RowPromises(lanes: lanes.map(\.sentLane), rows: rows)
         outcome.violations += promises.check()
         let readers = ["onlooker", "visitor"].compactMap { simulation.machine(Onlooker.self, $0)?.notes }
         for notes in [pushed] + readers {
             outcome.violations += notes.violations
             for (conversation, places) in notes.places.sorted(by: { $0.key < $1.key }) {
-                let stored = rows[FakeRecent.name(EmbeddedStores.app, conversation)] ?? []
+                let stored = rows[SimulatedRecentStore.Name(EmbeddedStores.app, conversation)] ?? []
                 for (seq, message) in places.sorted(by: { $0.key < $1.key }) {
                     let now = seq <= stored.count ? stored[Int(seq) - 1].message : Data()
                     if now == message { continue }

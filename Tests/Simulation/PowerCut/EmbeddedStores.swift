@@ -79,7 +79,9 @@ final class EmbeddedStores {
         do throws(Failure) {
             try backends.presence.revoke([item])
             tokenEpoch += 1
-        } catch { /* Not promised, so not expected. */  }
+        } catch {
+            // Not promised, so not expected.
+        }
     }
 
     /// The token epoch that was promised is there.
@@ -98,9 +100,9 @@ final class EmbeddedStores {
         return [Violation(.lost, "token epoch \(tokenEpoch) was forgotten")]
     }
 
-    /// Rows of all conversations, ascending, by `FakeRecent.name`.
-    func rows(_ conversations: [String]) -> [String: [StoredRow]] {
-        var found: [String: [StoredRow]] = [:]
+    /// Rows of all conversations, ascending, by name.
+    func rows(_ conversations: [String]) -> [SimulatedRecentStore.Name: [StoredRow]] {
+        var found: [SimulatedRecentStore.Name: [StoredRow]] = [:]
         for conversation in conversations {
             var query = RowsQuery()
             query.appID = Self.app
@@ -109,7 +111,7 @@ final class EmbeddedStores {
             query.limit = UInt32(RowLimits.pageRows)
             let page = backends.recent.rows([query]).first
             // The dense dedup keys stay inside; the checker goes by what the message says.
-            found[FakeRecent.name(Self.app, conversation)] = page?.rows ?? []
+            found[SimulatedRecentStore.Name(Self.app, conversation)] = page?.rows ?? []
         }
         return found
     }
@@ -123,10 +125,10 @@ final class EmbeddedStores {
     }
 
     /// Every member of a conversation with rows has an index entry, and a sender has read what it sent.
-    func indexViolations(_ rows: [String: [StoredRow]], members: [String: [String]]) -> [Violation] {
+    func indexViolations(_ rows: [SimulatedRecentStore.Name: [StoredRow]], members: [String: [String]]) -> [Violation] {
         var found: [Violation] = []
         for (conversation, users) in members.sorted(by: { $0.key < $1.key }) {
-            let all = rows[FakeRecent.name(Self.app, conversation)] ?? []
+            let all = rows[SimulatedRecentStore.Name(Self.app, conversation)] ?? []
             for user in users where !all.isEmpty {
                 var query = IndexQuery()
                 query.appID = Self.app

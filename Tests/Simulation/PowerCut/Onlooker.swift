@@ -98,7 +98,7 @@ struct SeenMessages {
     mutating func saw(_ conversation: String, _ seq: UInt64, _ message: Data) {
         let before = places[conversation, default: [:]].updateValue(message, forKey: seq)
         if let before, before != message {
-            violations.append(Violation(.mistake, "\(conversation) \(seq) was shown as two messages"))
+            violations.append(Violation(.shownWrong, "\(conversation) \(seq) was shown as two messages"))
         }
     }
 }

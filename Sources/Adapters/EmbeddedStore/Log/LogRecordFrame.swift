@@ -1,4 +1,5 @@
 import Foundation
+import Ports
 import Wire
 
 /// One record in a segment: checksum, length, partition, offset, where its batch began, then the bytes. The place of
@@ -40,7 +41,7 @@ struct LogRecordFrame {
 
     /// The record at `position`; nil unless it is whole and its checksum holds.
     init?(_ bytes: UnsafeRawBufferPointer, at position: Int, partitions: UInt32, seed: UInt32) {
-        guard let count = Self.length(in: bytes, at: position), count <= EmbeddedConfig.maxRecordBytes,
+        guard let count = Self.length(in: bytes, at: position), count <= LogLimits.recordBytes,
             position + Self.headerBytes + count <= bytes.count
         else { return nil }
         partition = UInt32(littleEndian: bytes.loadUnaligned(fromByteOffset: position + 8, as: UInt32.self))

@@ -77,7 +77,7 @@ final class SegmentReader: @unchecked Sendable {
             if !goOn { return }
             if used == 0 {
                 // Not even one record: either the chunk is too small for it, or it is damaged.
-                let most = LogRecordFrame.headerBytes + EmbeddedConfig.maxRecordBytes
+                let most = LogRecordFrame.headerBytes + LogLimits.recordBytes
                 guard wanted < most, chunk.count == wanted else {
                     throw Failure(
                         .internalError,

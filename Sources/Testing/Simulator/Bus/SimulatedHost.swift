@@ -22,13 +22,22 @@ enum HostEvent {
     var text: String {
         switch self {
         case .start: "start"
-        case .call(let id, let payload, _): "call \(payload.kind) #\(id.value) \(payload.hashText)"
-        case .reply(let token, .answered(let payload)): "answered \(payload.kind) #\(token) \(payload.hashText)"
+        case .call(let id, let payload, _): "call \(payload.name) #\(id.value) \(payload.hashText)"
+        case .reply(let token, .answered(let payload)): "answered \(payload.name) #\(token) \(payload.hashText)"
         case .reply(let token, .refused(let failure)): "refused \(failure.reason) #\(token)"
         case .reply(let token, .unknown(let failure)): "unknown \(failure.reason) #\(token)"
         case .timer(let id): "timer \(id)"
         case .input: "input"
         case .flush: "flush"
+        }
+    }
+
+    /// What it carries, for people; empty when it carries nothing.
+    var explanation: String {
+        switch self {
+        case .call(_, let payload, _), .reply(_, .answered(let payload)): LogText.line(payload)
+        case .reply(_, .refused(let failure)), .reply(_, .unknown(let failure)): failure.message
+        case .start, .timer, .input, .flush: ""
         }
     }
 
@@ -47,6 +56,14 @@ enum HostEvent {
     }
 }
 
+/// An input that the event log can tell: what it is, and a number that changes when it does.
+public protocol SimulatedInput {
+    var logText: String { get }
+    var logNumber: UInt64 { get }
+    /// What it carries, for people.
+    var logExplanation: String { get }
+}
+
 /// A machine's action without its output type.
 enum HostAction {
     case call(UInt64, Address, Payload, timeoutMS: UInt32)
@@ -57,12 +74,11 @@ enum HostAction {
 }
 
 extension Payload {
+    /// The case's name.
+    var name: String { Mirror(reflecting: self).children.first?.label ?? "?" }
+
     /// FNV-1a of the encoded body.
-    var hashText: String {
-        var hash: UInt64 = 0xcbf2_9ce4_8422_2325
-        for byte in (try? encodedBody()) ?? [] { hash = (hash ^ UInt64(byte)) &* 0x100_0000_01b3 }
-        return String(hash, radix: 16)
-    }
+    var hashText: String { LogHash.text((try? encodedBody()) ?? []) }
 }
 
 /// A machine's place in a simulation; the part that does not know the machine's type.
@@ -88,6 +104,12 @@ class SimulatedHost {
     }
 
     func handle(_ event: HostEvent, now: Instant) -> [HostAction] { [] }
+
+    /// What the next input is, for the event log.
+    var nextInput: (any SimulatedInput)? { nil }
+
+    /// How many elements each collection of the machine holds.
+    func footprint() -> Footprint { Footprint() }
 
     func take(_ origin: CallOrigin?) -> CallID {
         defer { nextID += 1 }
@@ -133,6 +155,10 @@ final class MachineHost<Machine: RoleMachine>: SimulatedHost {
 
     func change(_ work: (inout Machine) -> Void) { work(&machine) }
 
+    override var nextInput: (any SimulatedInput)? { inputs.first as? any SimulatedInput }
+
+    override func footprint() -> Footprint { Footprint(of: machine) }
+
     override func restart() {
         machine = make(machine)
         inputs = []
@@ -167,5 +193,25 @@ final class MachineHost<Machine: RoleMachine>: SimulatedHost {
             output(value)
             return nil
         }
+    }
+}
+
+/// Values as one line of text.
+enum LogText {
+    private static let longest = 1500
+
+    static func line(_ value: Any) -> String {
+        let words = "\(value)".split { $0 == "\n" || $0 == " " }.joined(separator: " ")
+        return words.count > longest ? words.prefix(longest) + " ..." : words
+    }
+}
+
+/// Hashes for the event log.
+enum LogHash {
+    /// FNV-1a, in base 16.
+    static func text(_ bytes: some Sequence<UInt8>) -> String {
+        var hash: UInt64 = 0xcbf2_9ce4_8422_2325
+        for byte in bytes { hash = (hash ^ UInt64(byte)) &* 0x100_0000_01b3 }
+        return String(hash, radix: 16)
     }
 }

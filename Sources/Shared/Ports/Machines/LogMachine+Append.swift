@@ -12,8 +12,8 @@ extension LogMachine {
         for entry in request.entries {
             if entry.partition >= log.store.partitions {
                 places.append(.failure(Failure(.malformedRequest, "there is no partition \(entry.partition)")))
-            } else if entry.record.count > EmbeddedConfig.maxRecordBytes {
-                let limit = EmbeddedConfig.maxRecordBytes
+            } else if entry.record.count > LogLimits.recordBytes {
+                let limit = LogLimits.recordBytes
                 places.append(.failure(Failure(.messageTooLarge, "a record has at most \(limit) bytes")))
             } else {
                 places.append(.success(log.gathered.count))
@@ -64,7 +64,17 @@ extension LogMachine {
     }
 
     mutating func flush(_ now: Instant) -> [RoleAction<Never>] {
-        var actions = write()
+        var actions: [RoleAction<Never>] = []
+        if !pending.isEmpty {
+            if writeArmed { return [] }
+            let since = now.micros - min(now.micros, lastWriteMicros)
+            if since < UInt64(writeEveryMS) * 1000 {
+                writeArmed = true
+                return [.timer(Self.writeTimer, afterMS: max(1, writeEveryMS - UInt32(since / 1000)))]
+            }
+            lastWriteMicros = now.micros
+            actions = write()
+        }
         for name in logs.keys.sorted() where logs[name]?.hasNews == true {
             guard var log = logs.removeValue(forKey: name) else { continue }
             log.hasNews = false

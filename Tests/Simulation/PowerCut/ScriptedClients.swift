@@ -4,20 +4,22 @@ import Machinery
 import RPC
 import Wire
 
+@testable import Simulator
+
 /// Devices that send, and the rule that Login keeps for them: one ordered batch per (session, conversation) under
 /// way, and after an item that has to come again everything from there on comes again, in order, with the same ids.
-public struct ScriptedClients: RoleMachine {
-    public static let role = RoleName(rawValue: "clients")
+struct ScriptedClients: RoleMachine {
+    static let role = RoleName(rawValue: "clients")
     typealias Action = RoleAction<Never>
 
     /// A device that writes in one conversation.
-    public struct Device: Sendable {
-        public var app: String
-        public var user: String
-        public var device: String
-        public var conversation: String
+    struct Device: Sendable {
+        var app: String
+        var user: String
+        var device: String
+        var conversation: String
 
-        public init(app: String, user: String, device: String, conversation: String) {
+        init(app: String, user: String, device: String, conversation: String) {
             self.app = app
             self.user = user
             self.device = device
@@ -25,24 +27,10 @@ public struct ScriptedClients: RoleMachine {
         }
     }
 
-    public enum State: Sendable, Equatable {
-        case pending
-        case accepted
-        case refused(String)
-    }
-
-    /// A message and what its sender was told.
-    public struct Sent: Sendable {
-        public let item: SendItem
-        public var state = State.pending
-        /// Some attempt may have been carried out without the sender hearing of it.
-        public var everUnknown = false
-    }
-
     /// One device's messages, in the order in which it made them.
-    public struct Lane: Sendable {
-        public let device: Device
-        public var sent: [Sent] = []
+    struct Lane: Sendable {
+        let device: Device
+        var sent: [OwnMessage] = []
         var toMake: Int
         var inFlight = false
         var waiting = false
@@ -50,7 +38,14 @@ public struct ScriptedClients: RoleMachine {
         var echo: Int?
 
         var firstPending: Int? { sent.firstIndex { $0.state == .pending } }
-        public var isSettled: Bool { toMake == 0 && !inFlight && firstPending == nil && echo == nil }
+        /// For the check of what is stored.
+        var sentLane: SentLane {
+            SentLane(
+                name: SimulatedRecentStore.Name(device.app, device.conversation), user: device.user,
+                device: device.device, messages: sent, isSettled: isSettled)
+        }
+
+        var isSettled: Bool { toMake == 0 && !inFlight && firstPending == nil && echo == nil }
     }
 
     private struct Batch {
@@ -59,7 +54,9 @@ public struct ScriptedClients: RoleMachine {
         let isEcho: Bool
     }
 
-    public private(set) var lanes: [Lane]
+    private(set) var lanes: [Lane]
+    /// What was pushed, whole.
+    private(set) var seen = SeenMessages()
     private var random: SeededRandom
     private var underWay: [UInt64: [Batch]] = [:]
     /// The highest seq that anybody was pushed, per conversation: what a recall can mean.
@@ -76,15 +73,15 @@ public struct ScriptedClients: RoleMachine {
     /// - Parameters:
     ///   - messages: how many each device makes.
     ///   - losesAnswers: now and then a device sends a message again although it was accepted.
-    public init(devices: [Device], messages: Int, seed: UInt64, losesAnswers: Bool) {
+    init(devices: [Device], messages: Int, seed: UInt64, losesAnswers: Bool) {
         self.losesAnswers = losesAnswers
         self.lanes = devices.map { Lane(device: $0, toMake: messages) }
         self.random = SeededRandom(seed: seed)
     }
 
-    public var isSettled: Bool { lanes.allSatisfy(\.isSettled) }
+    var isSettled: Bool { lanes.allSatisfy(\.isSettled) }
 
-    public mutating func on(_ event: RoleEvent<Never>, now: Instant) -> [RoleAction<Never>] {
+    mutating func on(_ event: RoleEvent<Never>, now: Instant) -> [RoleAction<Never>] {
         switch event {
         case .start: return [.timer(Self.tick, afterMS: Self.tickMS)]
         case .timer(Self.tick):
@@ -97,6 +94,7 @@ public struct ScriptedClients: RoleMachine {
             for item in body.items {
                 let message = item.record.message
                 pushed[message.conversation] = max(pushed[message.conversation] ?? 0, message.seq)
+                seen.saw(message.conversation, message.seq, message.message)
             }
             return []
         case .call(let id, _, _): return [.refuse(id, Failure(.noSuchMethod, "clients only ask"))]
@@ -123,7 +121,7 @@ public struct ScriptedClients: RoleMachine {
                 item.kind = .contentText
                 item.content = Data("message \(lanes[lane].sent.count) of \(lanes[lane].device.device)".utf8)
             }
-            lanes[lane].sent.append(Sent(item: item))
+            lanes[lane].sent.append(OwnMessage(item: item))
         }
         if losesAnswers, random.chance(0.1) { lanes[lane].echo = lanes[lane].sent.firstIndex { $0.state == .accepted } }
     }

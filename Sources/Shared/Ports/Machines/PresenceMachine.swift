@@ -1,4 +1,3 @@
-import Ports
 import RPC
 import Wire
 

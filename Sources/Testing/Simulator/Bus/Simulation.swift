@@ -17,21 +17,26 @@ public final class Simulation {
     public let seed: UInt64
     /// May be changed while running, for example to end a storm.
     public var faults: BusFaults
-    /// Told of every event that a machine is about to see.
-    public var observer: ((Observation) -> Void)?
     /// The event log, when it is kept: one line per event that a machine saw and per crash.
     public private(set) var lines: [String] = []
     /// A hash over the time, place, kind and number of every event; `lines` has the hashes of what they carried too.
     public private(set) var digest: UInt64 = 0xcbf2_9ce4_8422_2325
+    /// What went wrong and how often: "crash ROLE", "pause", "lost call" and so on.
+    public private(set) var faultCounts: [String: Int] = [:]
+    /// Events that machines saw.
+    public private(set) var events = 0
     /// What machines wanted a person to see, in order.
     public private(set) var warnings: [String] = []
 
     private let keepsLines: Bool
+    /// Whether the lines say what events carry in words too: long, for people.
+    public var explains = false
     private var random: SeededRandom
     private var micros: UInt64 = 0
     private var agenda = Agenda()
     private var hosts: [SimulatedHost] = []
     private var places: [String: Int] = [:]
+    private var byRole: [RoleName: [SimulatedHost]] = [:]
     private var lastArrival: [UInt64: UInt64] = [:]
 
     /// - Parameter keepsLines: whether `lines` is filled; `digest` always is.
@@ -53,8 +58,10 @@ public final class Simulation {
         make: @escaping (_ crashed: Machine?) -> Machine
     ) {
         let host = MachineHost(instance: instance, number: hosts.count, output: output, make: make)
-        places[Self.name(Machine.role, instance)] = hosts.count
+        precondition(places[host.name] == nil, "\(host.name) was added twice")
+        places[host.name] = hosts.count
         hosts.append(host)
+        byRole[Machine.role, default: []].append(host)
         post(.start, to: host)
     }
 
@@ -71,7 +78,8 @@ public final class Simulation {
     }
 
     /// An event from outside the suite. Ignored while the machine is down.
-    public func input<Machine: RoleMachine>(_ value: Machine.Input, to type: Machine.Type, _ instance: String) {
+    public func input<Machine: RoleMachine>(_ value: Machine.Input, to type: Machine.Type, _ instance: String)
+    where Machine.Input: SimulatedInput {
         guard let host = host(Machine.role, instance) as? MachineHost<Machine>, host.isUp else { return }
         host.inputs.append(value)
         post(.input, to: host)
@@ -82,6 +90,16 @@ public final class Simulation {
     }
 
     private static func name(_ role: RoleName, _ instance: String) -> String { "\(role)/\(instance)" }
+
+    /// Whether a machine runs at this moment.
+    public func isUp(_ role: RoleName, _ instance: String) -> Bool { host(role, instance)?.isUp ?? false }
+
+    /// How much each running machine holds, by "role/instance".
+    public var footprints: [String: Footprint] {
+        var found: [String: Footprint] = [:]
+        for host in hosts where host.isUp { found[host.name] = host.footprint() }
+        return found
+    }
 
     // MARK: Time
 
@@ -104,12 +122,18 @@ public final class Simulation {
     /// Does something at a moment.
     public func at(ms: UInt64, _ work: @escaping (Simulation) -> Void) { agenda.add(ms * 1000, .work(work)) }
 
+    /// Microseconds since the start.
+    var nowMicros: UInt64 { micros }
+
+    func at(micros time: UInt64, _ work: @escaping (Simulation) -> Void) { agenda.add(time, .work(work)) }
+
     // MARK: Crashes
 
     /// Ends a machine as kill -9 would. What it was asked and had not answered is unknown to the askers.
     public func crash(_ role: RoleName, _ instance: String) {
         guard let host = host(role, instance), host.isUp else { return }
         note("crash", host)
+        countFault("crash \(role)")
         for (_, call) in host.incoming.sorted(by: { $0.key < $1.key }) { breakOff(call) }
         host.stop()
     }
@@ -126,6 +150,7 @@ public final class Simulation {
     public func pause(_ role: RoleName, _ instance: String, forMS: UInt64) {
         guard let host = host(role, instance) else { return }
         note("pause for \(forMS) ms", host)
+        countFault("pause")
         host.pausedUntil = micros + forMS * 1000
     }
 
@@ -200,10 +225,11 @@ public final class Simulation {
                 return
             }
             if random.chance(faults.refusals) {
+                countFault("refused call")
                 agenda.add(micros + 1, .reply(origin, .refused(Failure(.overloaded, "its mailbox is full"))))
                 return
             }
-            if random.chance(faults.lostCalls) { return }
+            if random.chance(faults.lostCalls) { return countFault("lost call") }
             let event = AgendaEvent.call(
                 target.number, target.life, origin, payload, deadline: Self.epochMicros + deadline)
             agenda.add(arrival(from: host, to: target), event)
@@ -215,7 +241,7 @@ public final class Simulation {
             }
         case .reply(let id, let result):
             guard let origin = host.incoming.removeValue(forKey: id.value) else { return }
-            if random.chance(faults.lostReplies) { return }
+            if random.chance(faults.lostReplies) { return countFault("lost reply") }
             agenda.add(arrival(from: host, to: hosts[origin.host]), .reply(origin, result))
         case .timer(let id, let afterMS):
             agenda.add(micros + UInt64(afterMS) * 1000, .timer(host.number, host.life, id))
@@ -228,15 +254,17 @@ public final class Simulation {
 
     private func targets(_ address: Address) -> [SimulatedHost] {
         guard case .all(let role) = address else { return resolve(address).map { [$0] } ?? [] }
-        return hosts.filter { $0.role == role && $0.isUp }
+        return live(role)
     }
+
+    private func live(_ role: RoleName) -> [SimulatedHost] { byRole[role]?.filter(\.isUp) ?? [] }
 
     private func resolve(_ address: Address) -> SimulatedHost? {
         switch address {
-        case .any(let role): return hosts.filter { $0.role == role && $0.isUp }.randomElement(using: &random)
+        case .any(let role): return live(role).randomElement(using: &random)
         case .instance(let role, let instance): return host(role, instance).flatMap { $0.isUp ? $0 : nil }
         case .keyed(let role, let key):
-            return hosts.filter { $0.role == role && $0.isUp }.max { one, other in
+            return live(role).max { one, other in
                 StableHash.mix(StableHash.of(one.instance) ^ key) < StableHash.mix(StableHash.of(other.instance) ^ key)
             }
         case .all: return nil
@@ -259,21 +287,31 @@ public final class Simulation {
     // MARK: The event log
 
     private func record(_ event: HostEvent, _ host: SimulatedHost) {
-        observer?(Observation(role: host.role, instance: host.instance, event: event))
+        events += 1
         let (kind, number) = event.numbers
+        var input: (any SimulatedInput)?
+        if case .input = event { input = host.nextInput }
         mix(micros)
         mix(UInt64(host.number))
         mix(kind)
-        mix(number)
-        if keepsLines { lines.append("\(micros) \(host.name) \(event.text)") }
+        mix(input?.logNumber ?? number)
+        guard keepsLines else { return }
+        let more = explains ? " | " + (input?.logExplanation ?? event.explanation) : ""
+        lines.append("\(micros) \(host.name) \(input?.logText ?? event.text)\(more)")
     }
 
-    private func note(_ what: String, _ host: SimulatedHost) {
+    private func note(_ what: String, _ host: SimulatedHost) { note(what, host.name) }
+
+    /// Writes something that is no machine's event into the event log.
+    func note(_ what: String, _ whom: String) {
         mix(micros)
-        mix(UInt64(host.number))
+        mix(StableHash.of(whom))
         mix(StableHash.of(what))
-        if keepsLines { lines.append("\(micros) \(host.name) \(what)") }
+        if keepsLines { lines.append("\(micros) \(whom) \(what)") }
     }
+
+    /// Something went wrong on purpose.
+    func countFault(_ name: String) { faultCounts[name, default: 0] += 1 }
 
     private func mix(_ word: UInt64) { digest = StableHash.mix(digest ^ word) &* 0x100_0000_01b3 }
 }
@@ -307,17 +345,4 @@ public struct BusFaults: Sendable {
         faults.slow = 0.1
         return faults
     }()
-}
-
-/// An event that a machine is about to see.
-public struct Observation {
-    public let role: RoleName
-    public let instance: String
-    let event: HostEvent
-
-    /// The call, when it is one.
-    public var call: Payload? {
-        if case .call(_, let payload, _) = event { return payload }
-        return nil
-    }
 }
