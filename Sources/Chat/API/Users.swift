@@ -22,8 +22,9 @@ extension APIMethods {
         let error: ErrorBody?
     }
 
-    /// Longest nickname and avatar URL in bytes, and the app's own part of a profile.
-    private static var textBytes: Int { 512 }
+    /// Longest nickname, avatar URL and the app's own part of a profile, in bytes: User's limits.
+    private static var nicknameBytes: Int { 256 }
+    private static var avatarBytes: Int { 1024 }
     private static var customBytes: Int { 4096 }
 
     /// POST /v1/users: makes or updates users, each on its own: a bad one does not stop the others.
@@ -48,8 +49,12 @@ extension APIMethods {
 
     private func fault(of user: NewUser) -> Failure? {
         do { _ = try checkedUser(user.user_id) } catch { return error as? Failure }
-        guard (user.nickname ?? "").utf8.count <= Self.textBytes, (user.avatar_url ?? "").utf8.count <= Self.textBytes
-        else { return Failure(.malformedRequest, "nickname and avatar_url are at most \(Self.textBytes) bytes") }
+        guard (user.nickname ?? "").utf8.count <= Self.nicknameBytes else {
+            return Failure(.malformedRequest, "nickname is at most \(Self.nicknameBytes) bytes")
+        }
+        guard (user.avatar_url ?? "").utf8.count <= Self.avatarBytes else {
+            return Failure(.malformedRequest, "avatar_url is at most \(Self.avatarBytes) bytes")
+        }
         guard (user.custom ?? Data()).count <= Self.customBytes else {
             return Failure(.malformedRequest, "custom is at most \(Self.customBytes) bytes")
         }
