@@ -6,6 +6,7 @@ sync of that file in between. The same run with fdatasync left out (`--fault no-
 import base64
 import os
 import pathlib
+import subprocess
 import sys
 import tempfile
 
@@ -109,7 +110,14 @@ def judge(trace, recorders):
     return proved, unproved, syncs
 
 
+def may_trace():
+    """Some containers let nobody trace; what cannot be seen there is seen everywhere else."""
+    return subprocess.run(["strace", "-o", os.devnull, "true"], capture_output=True).returncode == 0
+
+
 def main():
+    if not may_trace():
+        return summary("NOT RUN: strace may not trace on this machine")
     with tempfile.TemporaryDirectory(prefix="martlet-trace-") as folder:
         trace = str(pathlib.Path(folder) / "trace")
         recorders = run(trace)
