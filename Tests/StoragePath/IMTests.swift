@@ -259,9 +259,14 @@ import Wire
 
     // MARK: Recall
 
-    private func recall(_ row: StoredRow?, afterMS: UInt64 = 0, head: UInt64 = 9) throws -> Result<LogRecord, Failure> {
+    /// What becomes of a recall of seq 5 whose id was made `madeMS` after that message, and which comes at `comesMS`.
+    private func recall(
+        _ row: StoredRow?, madeMS: UInt64 = 0, comesMS: UInt64? = nil, head: UInt64 = 9, recalled: [UInt64] = []
+    ) throws -> Result<LogRecord, Failure> {
         var script = script()
         var item = Sample.item(1)
+        item.clientMsgID = Sample.id(1, timeMS: script.now.wallMS + madeMS)
+        script.pass(ms: comesMS ?? madeMS)
         item.kind = .contentRecall
         item.content = Data()
         item.targetSeq = 5
@@ -272,9 +277,9 @@ import Wire
         var page = RowsPage()
         if let row { page.rows = [row] }
         page.head.seq = head
+        page.recalledSeqs = recalled
         var body = RowsRead()
         body.pages = [page]
-        script.pass(ms: afterMS)
         let actions = script.reply(read.token, .answered(.rowsRead(body)))
         if let store = actions.calls.first, case .storeMessages(let stored) = store.payload {
             return .success(try #require(stored.records.first))
@@ -292,7 +297,7 @@ import Wire
     }
 
     @Test func recallsAreControl() throws {
-        let record = try recall(row(sender: "alice"), afterMS: 4000).get()
+        let record = try recall(row(sender: "alice"), madeMS: 4000).get()
         #expect(record.control && record.targetSeq == 5)
         #expect(try ChatMessage(serializedBytes: record.message).control)
     }
@@ -303,10 +308,37 @@ import Wire
             case .failure(let missing) = try recall(nil, head: 4)
         else { throw TestFailure() }
         #expect(other.isCode(.forbidden) && missing.isCode(.notFound))
-        var script = row(sender: "alice")
-        script.timeMs -= 120_001
-        guard case .failure(let late) = try recall(script) else { throw TestFailure() }
+        guard case .failure(let late) = try recall(row(sender: "alice"), madeMS: 120_001) else { throw TestFailure() }
         #expect(late.isCode(.forbidden))
+        var control = row(sender: "alice")
+        control.control = true
+        guard case .failure(let noMessage) = try recall(control) else { throw TestFailure() }
+        #expect(noMessage.isCode(.forbidden), "a recall takes no recall back")
+    }
+
+    /// The first copy was taken and its answer lost: the same again has the same outcome, however late.
+    @Test func aRecallSentAgainIsJudgedAsBefore() throws {
+        // Stored: readers show the message as recalled, which is what the resend finds.
+        var tombstone = row(sender: "alice")
+        tombstone.control = true
+        for comesMS in [61_000, 120_001, 5 * 24 * 3_600_000] as [UInt64] {
+            let again = try recall(tombstone, madeMS: 60_000, comesMS: comesMS, recalled: [5]).get()
+            #expect(again.clientMsgID == Sample.id(1, timeMS: 1_735_689_660_000) && again.targetSeq == 5)
+        }
+        // In the log, not yet in the store.
+        #expect(try recall(row(sender: "alice"), madeMS: 120_000, comesMS: 180_000).get().control)
+        // Nobody else gets in by that door.
+        guard case .failure(let other) = try recall(row(sender: "bob"), recalled: [5]) else { throw TestFailure() }
+        #expect(other.isCode(.forbidden))
+    }
+
+    /// Ids are the client's choice: one that claims to be old buys a minute; a clock that is ahead costs nothing.
+    @Test func anIDIsBelievedForAMinute() throws {
+        guard case .failure(let old) = try recall(row(sender: "alice"), madeMS: 1, comesMS: 180_001) else {
+            throw TestFailure()
+        }
+        #expect(old.isCode(.forbidden))
+        #expect(try recall(row(sender: "alice"), madeMS: 200_000, comesMS: 119_000).get().control)
     }
 
     // MARK: Typing

@@ -15,6 +15,8 @@ struct RecallCheck {
     let app: String
     let conversation: String
     let target: UInt64
+    /// Unix milliseconds in the recall's client_msg_id.
+    let madeMS: UInt64
 }
 
 /// What IM has to ask others, and what it still believes of what they said.
@@ -141,13 +143,23 @@ extension IMMachine {
         guard let row = page.rows.first, row.seq == check.target else {
             return Failure(.notFound, "there is no message \(check.target) to recall")
         }
-        guard row.sender == groups[check.group]?.caller.userID, !row.control, !row.lost else {
+        guard row.sender == groups[check.group]?.caller.userID, !row.lost else {
             return Failure(.forbidden, "only the sender of a message recalls it")
         }
-        guard now.wallMS <= row.timeMs + config.recallWindowMS else {
+        // Taken back already: this is the recall that did it, sent again, and its first copy was judged in time.
+        if page.recalledSeqs.contains(check.target) { return nil }
+        guard !row.control else { return Failure(.forbidden, "only messages are recalled") }
+        guard judgedMS(check, now) <= row.timeMs + config.recallWindowMS else {
             return Failure(.forbidden, "messages are recalled within \(config.recallWindowMS / 1000) s")
         }
         return nil
+    }
+
+    /// The time by which a recall is late or not: the one in its id, which a resend carries again, so that a resend
+    /// is judged as its first copy was even while that is in the log and not yet in the store. A client may choose its
+    /// ids, so it is believed for `recallResendMS` only, and never about the future.
+    private func judgedMS(_ check: RecallCheck, _ now: Instant) -> UInt64 {
+        min(now.wallMS, max(check.madeMS, now.wallMS - min(now.wallMS, config.recallResendMS)))
     }
 }
 

@@ -19,6 +19,9 @@ public struct IMConfig: Sendable {
     public var missingUserCacheMS: UInt64 = 1000
     /// How old a message may be that its sender takes back, by the row's time.
     public var recallWindowMS: UInt64 = 120_000
+    /// How long after it was made a recall is still judged by the time in its id. Longer than a client takes to learn
+    /// that an outcome is unknown and to send again, and than the store lags behind the log.
+    public var recallResendMS: UInt64 = 60_000
     /// Items inside this instance, waiting or being stored; past it calls are refused with `overloaded`.
     public var itemsHeld = 65_536
     /// Users and conversations remembered.

@@ -178,7 +178,8 @@ public struct IMMachine: RoleMachine {
             facts.want(
                 RecallCheck(
                     group: number, item: index, app: group.caller.appID, conversation: group.conversation,
-                    target: item.send.targetSeq))
+                    target: item.send.targetSeq,
+                    madeMS: item.send.clientMsgID.withUnsafeBytes { MessageID.timeMS(bytes: $0) } ?? now.wallMS))
             group.missing += 1
         }
         let traces = group.calls.filter { !$0.traceID.isEmpty }.map { Action.trace($0.traceID, hop: "im") }

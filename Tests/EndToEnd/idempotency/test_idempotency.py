@@ -13,6 +13,7 @@ from martlet_wire import Refused, blob, fields, item, make_token, message_id, nu
 
 import martlet_client as rules
 
+RECALL = 3
 DAY_MS = 24 * 3600 * 1000
 HOPS = ["login", "route", "im", "msgproxy", "msgwriter", "pushproxy", "pushserver", "pushworker"]
 
@@ -28,10 +29,18 @@ def body(conversation, identifier, text, trace=""):
             + (blob(3, trace) if trace else b""))
 
 
+def recall_body(conversation, identifier, seq):
+    return blob(1, conversation) + item(2, blob(1, identifier) + number(2, RECALL) + number(4, seq))
+
+
 def send(client, conversation, identifier, text, turn=0, trace=""):
     """One send and its outcome: "accepted" or the reason of the refusal."""
+    return outcome(client, conversation, body(conversation, identifier, text, trace), turn)
+
+
+def outcome(client, conversation, request, turn=0):
     answer = []
-    client.request(1, 1, body(conversation, identifier, text, trace), lambda *got: answer.append(got), conversation, turn)
+    client.request(1, 1, request, lambda *got: answer.append(got), conversation, turn)
     client.wait(lambda: answer, 15)
     got, failure = answer[0]
     if failure:
@@ -63,6 +72,31 @@ def lost_acks(suite, conversation, identifier, text):
     return client
 
 
+def recall_again(suite, conversation):
+    """A recall whose answer was lost is accepted again, at once and after a kill, and stored once."""
+    regretted, identifier = (message_id(int(time.time() * 1000), number) for number in (70, 71))
+    client = connect(suite, "alice", "phone")
+    assert send(client, conversation, regretted, "regretted") == "accepted"
+    deadline = time.monotonic() + 10
+    while not (seqs := places(client, conversation, regretted)) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    request = recall_body(conversation, identifier, seqs[0])
+    client.request(1, 1, request, lambda *_: None, conversation, 0)
+    client.drop()
+    for _ in range(2):
+        client = connect(suite, "alice", "phone")
+        while not places(client, conversation, identifier) and time.monotonic() < deadline:
+            # The first copy may have been cut off with its connection.
+            assert outcome(client, conversation, request) == "accepted"
+            time.sleep(0.1)
+        assert outcome(client, conversation, request) == "accepted", "the resend of a stored recall was refused"
+        assert len(places(client, conversation, identifier)) == 1
+        client.close()
+        suite.kill()
+        suite.start()
+        deadline = time.monotonic() + 10
+
+
 def main():
     conversation = pair("alice", "bob")
     with Suite("--loops", "2", environment={"MARTLET_LOG": "info"}) as suite:
@@ -76,6 +110,7 @@ def main():
         for name, identifier in identifiers.items():
             client = lost_acks(suite, conversation, identifier, f"once, {name}")
             client.close()
+        recall_again(suite, conversation)
         client = connect(suite, "alice", "phone")
         time.sleep(1)
         for name, identifier in identifiers.items():
