@@ -96,7 +96,16 @@ final class FakeRoles: CallTarget {
         fact.exists = true
         fact.tokenEpoch = max(fact.tokenEpoch, user.tokenEpoch)
         state.users[key] = fact
-        state.profiles[key] = user.profile
+        guard user.hasPatch else {
+            state.profiles[key] = user.profile
+            return
+        }
+        let patch = user.patch
+        var profile = state.profiles[key] ?? user.profile
+        if patch.hasNickname { profile.nickname = patch.nickname }
+        if patch.hasAvatarURL { profile.avatarURL = patch.avatarURL }
+        if patch.hasCustom { profile.custom = patch.custom }
+        state.profiles[key] = profile
     }
 
     static func healthy(_ call: ServiceCall) -> ServiceReply {

@@ -152,6 +152,27 @@ private func claims(_ token: String, secret: String) throws -> (header: [String:
         }
     }
 
+    @Test func usersKeepWhatIsNotNamed() async throws {
+        try await withAPI { http, roles in
+            func post(_ fields: String) async throws -> Profile {
+                let body = #"{"users":[{"user_id":"a"\#(fields)}]}"#
+                let answer = try await http.post("/v1/users", body, basic: "demo:s3cret")
+                #expect((answer.json["results"] as? [[String: Any]])?.first?["ok"] as? Bool == true, "\(fields)")
+                return roles.state.withLock { $0.profiles["demo/a"] ?? Profile() }
+            }
+            _ = try await post(#","nickname":"Ann","avatar_url":"a.png","custom":"AQI=""#)
+            let renamed = try await post(#","nickname":"Anna""#)
+            #expect([renamed.nickname, renamed.avatarURL] == ["Anna", "a.png"] && renamed.custom == Data([1, 2]))
+            let same = try await post("")
+            #expect(same == renamed, "nothing named, nothing changed")
+            let cleared = try await post(#","avatar_url":null,"custom":"""#)
+            #expect([cleared.nickname, cleared.avatarURL] == ["Anna", ""] && cleared.custom.isEmpty)
+            let odd = try await http.post(
+                "/v1/users", #"{"users":[{"user_id":"a","nickname":7}]}"#, basic: "demo:s3cret")
+            #expect(odd.status == 400 && odd.reason == "malformed_request")
+        }
+    }
+
     @Test func demoLogin() async throws {
         try await withAPI {
             $0.webSocket = .port(7000, tls: false)

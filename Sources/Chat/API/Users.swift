@@ -8,10 +8,27 @@ extension APIMethods {
 
     private struct NewUser: Decodable {
         let user_id: String
-        let nickname: String?
-        let avatar_url: String?
-        /// base64
-        let custom: Data?
+        let patch: ProfilePatch
+
+        private enum Keys: String, CodingKey { case user_id, nickname, avatar_url, custom }
+
+        /// A field that is not there stays as it is stored; null clears it, as an empty one does.
+        init(from decoder: any Decoder) throws {
+            let fields = try decoder.container(keyedBy: Keys.self)
+            user_id = try fields.decode(String.self, forKey: .user_id)
+            var patch = ProfilePatch()
+            if fields.contains(.nickname) {
+                patch.nickname = try fields.decodeIfPresent(String.self, forKey: .nickname) ?? ""
+            }
+            if fields.contains(.avatar_url) {
+                patch.avatarURL = try fields.decodeIfPresent(String.self, forKey: .avatar_url) ?? ""
+            }
+            // base64
+            if fields.contains(.custom) {
+                patch.custom = try fields.decodeIfPresent(Data.self, forKey: .custom) ?? Data()
+            }
+            self.patch = patch
+        }
     }
 
     private struct UserResults: Encodable { let results: [UserResult] }
@@ -27,7 +44,7 @@ extension APIMethods {
     private static var avatarBytes: Int { 1024 }
     private static var customBytes: Int { 4096 }
 
-    /// POST /v1/users: makes or updates users, each on its own: a bad one does not stop the others.
+    /// POST /v1/users: makes users or changes the fields that are named, each user alone: a bad one stops no other.
     func createUsers(_ request: Request, _ context: APIContext) async throws -> Response {
         let app = try await provenApp(request, context).app.appID
         let wanted = try await request.json(NewUsers.self, limit: config.limits.bodyBytes).users
@@ -49,13 +66,13 @@ extension APIMethods {
 
     private func fault(of user: NewUser) -> Failure? {
         do { _ = try checkedUser(user.user_id) } catch { return error as? Failure }
-        guard (user.nickname ?? "").utf8.count <= Self.nicknameBytes else {
+        guard user.patch.nickname.utf8.count <= Self.nicknameBytes else {
             return Failure(.malformedRequest, "nickname is at most \(Self.nicknameBytes) bytes")
         }
-        guard (user.avatar_url ?? "").utf8.count <= Self.avatarBytes else {
+        guard user.patch.avatarURL.utf8.count <= Self.avatarBytes else {
             return Failure(.malformedRequest, "avatar_url is at most \(Self.avatarBytes) bytes")
         }
-        guard (user.custom ?? Data()).count <= Self.customBytes else {
+        guard user.patch.custom.count <= Self.customBytes else {
             return Failure(.malformedRequest, "custom is at most \(Self.customBytes) bytes")
         }
         return nil
@@ -64,12 +81,8 @@ extension APIMethods {
     private func put(_ app: String, _ user: NewUser) -> UserPut {
         UserPut.with {
             $0.appID = app
-            $0.profile = .with {
-                $0.userID = user.user_id
-                $0.nickname = user.nickname ?? ""
-                $0.avatarURL = user.avatar_url ?? ""
-                $0.custom = user.custom ?? Data()
-            }
+            $0.profile = .with { $0.userID = user.user_id }
+            $0.patch = user.patch
         }
     }
 }

@@ -12,8 +12,8 @@ extension UserMachine {
         return []
     }
 
-    /// Creates or updates. A put without profile fields (a login, a token issued) creates the user when there is none
-    /// and otherwise leaves the profile alone.
+    /// Creates or updates. A patch is the store's to apply. A put without profile fields (a login, a token issued)
+    /// creates the user when there is none and otherwise leaves the profile alone.
     mutating func putUsers(_ id: CallID, _ users: [UserPut]) -> [Action] {
         guard !users.isEmpty else { return [.reply(id, .done(Done()))] }
         guard !isFull(users.count) else { return [full(id)] }
@@ -23,6 +23,8 @@ extension UserMachine {
             let slot = Slot(job: job, index: index)
             if let failure = fault(put) {
                 actions += settle(slot, .done(failure))
+            } else if put.hasPatch {
+                puts.append((.call(slot), put))
             } else if put.profile.nickname.isEmpty, put.profile.avatarURL.isEmpty, put.profile.custom.isEmpty {
                 loads.append((.keepProfile(slot, put), Self.key(put.appID, put.profile.userID)))
             } else {
@@ -153,6 +155,10 @@ extension UserMachine {
     private func fault(_ put: UserPut) -> Failure? {
         guard NameRule.isApp(put.appID), NameRule.isUser(put.profile.userID) else {
             return Failure(.malformedRequest, "app_id or user_id is malformed")
+        }
+        if put.hasPatch {
+            let patch = put.patch
+            return fault(nickname: patch.nickname, avatar: patch.avatarURL, customBytes: patch.custom.count)
         }
         return fault(
             nickname: put.profile.nickname, avatar: put.profile.avatarURL, customBytes: put.profile.custom.count)

@@ -23,8 +23,8 @@ public protocol UserStore: AnyObject, Sendable {
 public struct UserBatch: Sendable, Equatable {
     /// Replaced whole; the version is the store's.
     public var apps: [App] = []
-    /// Created or updated. A profile that has `exists` set or any field filled replaces the stored one; otherwise only
-    /// the token epoch is merged.
+    /// Created or updated. A patch replaces the fields that it has. Without one, a profile that has `exists` set or any
+    /// field filled replaces the stored one; otherwise only the token epoch is merged.
     public var users: [UserPut] = []
     /// Merged: seqs only grow, unset fields are left alone. An absent entry is made when `create` is set.
     public var changes: [IndexChange] = []
@@ -50,4 +50,14 @@ public enum UserLimits {
     public static let draftBytes = 4096
     /// Apps in one listing.
     public static let listedApps = 10_000
+}
+
+extension Profile {
+    /// Takes over the fields that the patch has. The profile exists then.
+    public mutating func apply(_ patch: ProfilePatch) {
+        if patch.hasNickname { nickname = patch.nickname }
+        if patch.hasAvatarURL { avatarURL = patch.avatarURL }
+        if patch.hasCustom { custom = patch.custom }
+        exists = true
+    }
 }

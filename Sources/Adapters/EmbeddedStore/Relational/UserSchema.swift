@@ -24,7 +24,7 @@ enum UserSchema {
 /// The statements of the relational store, compiled once.
 struct UserStatements {
     let appGet, appList, appPut, keyGet, keyPut, keyDrop: Statement
-    let userGet, userAdd, profilePut, epochPut, versionPut: Statement
+    let userGet, userAdd, profileGet, profilePut, epochPut, versionPut: Statement
     let entryGet, entryPage, entryPut: Statement
 
     init(_ database: SQLiteDatabase) throws(SQLiteError) {
@@ -42,6 +42,7 @@ struct UserStatements {
         userGet = try database.prepare(
             "SELECT no, version, token_epoch, present, nickname, avatar, custom FROM user WHERE app = ?1 AND id = ?2")
         userAdd = try database.prepare("INSERT INTO user VALUES(NULL, ?1, ?2, 0, 0, 0, '', '', x'')")
+        profileGet = try database.prepare("SELECT nickname, avatar, custom FROM user WHERE no = ?1")
         profilePut = try database.prepare(
             "UPDATE user SET present = 1, nickname = ?2, avatar = ?3, custom = ?4 WHERE no = ?1")
         epochPut = try database.prepare(

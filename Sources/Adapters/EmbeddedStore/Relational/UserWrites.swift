@@ -45,7 +45,7 @@ extension SQLiteUserStore {
 
     private func put(_ user: UserPut) throws(SQLiteError) {
         let number = try number(user.appID, user.profile.userID).no
-        let profile = user.profile
+        let profile = user.hasPatch ? try patched(number, user.patch) : user.profile
         if profile.exists || !profile.nickname.isEmpty || !profile.avatarURL.isEmpty || !profile.custom.isEmpty {
             statements.profilePut.bind(1, number)
             statements.profilePut.bind(2, profile.nickname)
@@ -55,6 +55,21 @@ extension SQLiteUserStore {
         statements.epochPut.bind(1, number)
         statements.epochPut.bind(2, user.tokenEpoch)
         try statements.epochPut.run()
+    }
+
+    /// The stored profile with the patch's fields in the place of its own.
+    private func patched(_ number: Int64, _ patch: ProfilePatch) throws(SQLiteError) -> Profile {
+        var profile = Profile()
+        let get = statements.profileGet
+        get.bind(1, number)
+        if try get.step() {
+            profile.nickname = get.text(0)
+            profile.avatarURL = get.text(1)
+            profile.custom = get.blob(2)
+            get.reset()
+        }
+        profile.apply(patch)
+        return profile
     }
 
     /// The entry after the change; version 0 when there is none and none was to be made.

@@ -1729,13 +1729,66 @@ public nonisolated struct UserPut: Sendable {
   /// Clears the value of `profile`. Subsequent reads from it will return its default value.
   public mutating func clearProfile() {self._profile = nil}
 
+  /// max-merges
   public var tokenEpoch: UInt64 = 0
+
+  /// set: the profile only names the user, and of what is stored only these fields change
+  public var patch: ProfilePatch {
+    get {_patch ?? ProfilePatch()}
+    set {_patch = newValue}
+  }
+  /// Returns true if `patch` has been explicitly set.
+  public var hasPatch: Bool {self._patch != nil}
+  /// Clears the value of `patch`. Subsequent reads from it will return its default value.
+  public mutating func clearPatch() {self._patch = nil}
 
   public var unknownFields = SwiftProtobuf.UnknownStorage()
 
   public init() {}
 
   fileprivate var _profile: Profile? = nil
+  fileprivate var _patch: ProfilePatch? = nil
+}
+
+public nonisolated struct ProfilePatch: Sendable {
+  // SwiftProtobuf.Message conformance is added in an extension below. See the
+  // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
+  // methods supported on all messages.
+
+  public var nickname: String {
+    get {_nickname ?? String()}
+    set {_nickname = newValue}
+  }
+  /// Returns true if `nickname` has been explicitly set.
+  public var hasNickname: Bool {self._nickname != nil}
+  /// Clears the value of `nickname`. Subsequent reads from it will return its default value.
+  public mutating func clearNickname() {self._nickname = nil}
+
+  public var avatarURL: String {
+    get {_avatarURL ?? String()}
+    set {_avatarURL = newValue}
+  }
+  /// Returns true if `avatarURL` has been explicitly set.
+  public var hasAvatarURL: Bool {self._avatarURL != nil}
+  /// Clears the value of `avatarURL`. Subsequent reads from it will return its default value.
+  public mutating func clearAvatarURL() {self._avatarURL = nil}
+
+  public var custom: Data {
+    get {_custom ?? Data()}
+    set {_custom = newValue}
+  }
+  /// Returns true if `custom` has been explicitly set.
+  public var hasCustom: Bool {self._custom != nil}
+  /// Clears the value of `custom`. Subsequent reads from it will return its default value.
+  public mutating func clearCustom() {self._custom = nil}
+
+  public var unknownFields = SwiftProtobuf.UnknownStorage()
+
+  public init() {}
+
+  fileprivate var _nickname: String? = nil
+  fileprivate var _avatarURL: String? = nil
+  fileprivate var _custom: Data? = nil
 }
 
 /// The relational port, as User uses it.
@@ -5574,7 +5627,7 @@ nonisolated extension UsersPut: SwiftProtobuf.Message, SwiftProtobuf._MessageImp
 
 nonisolated extension UserPut: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
   public static let protoMessageName: String = _protobuf_package + ".UserPut"
-  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{3}app_id\0\u{1}profile\0\u{3}token_epoch\0")
+  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{3}app_id\0\u{1}profile\0\u{3}token_epoch\0\u{1}patch\0")
 
   public mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
     while let fieldNumber = try decoder.nextFieldNumber() {
@@ -5585,6 +5638,7 @@ nonisolated extension UserPut: SwiftProtobuf.Message, SwiftProtobuf._MessageImpl
       case 1: try { try decoder.decodeSingularStringField(value: &self.appID) }()
       case 2: try { try decoder.decodeSingularMessageField(value: &self._profile) }()
       case 3: try { try decoder.decodeSingularUInt64Field(value: &self.tokenEpoch) }()
+      case 4: try { try decoder.decodeSingularMessageField(value: &self._patch) }()
       default: break
       }
     }
@@ -5604,6 +5658,9 @@ nonisolated extension UserPut: SwiftProtobuf.Message, SwiftProtobuf._MessageImpl
     if self.tokenEpoch != 0 {
       try visitor.visitSingularUInt64Field(value: self.tokenEpoch, fieldNumber: 3)
     }
+    try { if let v = self._patch {
+      try visitor.visitSingularMessageField(value: v, fieldNumber: 4)
+    } }()
     try unknownFields.traverse(visitor: &visitor)
   }
 
@@ -5611,6 +5668,51 @@ nonisolated extension UserPut: SwiftProtobuf.Message, SwiftProtobuf._MessageImpl
     if lhs.appID != rhs.appID {return false}
     if lhs._profile != rhs._profile {return false}
     if lhs.tokenEpoch != rhs.tokenEpoch {return false}
+    if lhs._patch != rhs._patch {return false}
+    if lhs.unknownFields != rhs.unknownFields {return false}
+    return true
+  }
+}
+
+nonisolated extension ProfilePatch: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
+  public static let protoMessageName: String = _protobuf_package + ".ProfilePatch"
+  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}nickname\0\u{3}avatar_url\0\u{1}custom\0")
+
+  public mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
+    while let fieldNumber = try decoder.nextFieldNumber() {
+      // The use of inline closures is to circumvent an issue where the compiler
+      // allocates stack space for every case branch when no optimizations are
+      // enabled. https://github.com/apple/swift-protobuf/issues/1034
+      switch fieldNumber {
+      case 1: try { try decoder.decodeSingularStringField(value: &self._nickname) }()
+      case 2: try { try decoder.decodeSingularStringField(value: &self._avatarURL) }()
+      case 3: try { try decoder.decodeSingularBytesField(value: &self._custom) }()
+      default: break
+      }
+    }
+  }
+
+  public func traverse<V: SwiftProtobuf.Visitor>(visitor: inout V) throws {
+    // The use of inline closures is to circumvent an issue where the compiler
+    // allocates stack space for every if/case branch local when no optimizations
+    // are enabled. https://github.com/apple/swift-protobuf/issues/1034 and
+    // https://github.com/apple/swift-protobuf/issues/1182
+    try { if let v = self._nickname {
+      try visitor.visitSingularStringField(value: v, fieldNumber: 1)
+    } }()
+    try { if let v = self._avatarURL {
+      try visitor.visitSingularStringField(value: v, fieldNumber: 2)
+    } }()
+    try { if let v = self._custom {
+      try visitor.visitSingularBytesField(value: v, fieldNumber: 3)
+    } }()
+    try unknownFields.traverse(visitor: &visitor)
+  }
+
+  public static func ==(lhs: ProfilePatch, rhs: ProfilePatch) -> Bool {
+    if lhs._nickname != rhs._nickname {return false}
+    if lhs._avatarURL != rhs._avatarURL {return false}
+    if lhs._custom != rhs._custom {return false}
     if lhs.unknownFields != rhs.unknownFields {return false}
     return true
   }

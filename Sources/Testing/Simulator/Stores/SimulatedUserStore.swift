@@ -53,7 +53,12 @@ public final class SimulatedUserStore: UserStore, @unchecked Sendable {
     private func put(_ user: UserPut) {
         let who = Who(app: user.appID, user: user.profile.userID)
         var account = accounts[who] ?? Account()
-        let profile = user.profile
+        var profile = user.profile
+        if user.hasPatch {
+            profile = account.row.profile
+            profile.userID = user.profile.userID
+            profile.apply(user.patch)
+        }
         if profile.exists || !profile.nickname.isEmpty || !profile.avatarURL.isEmpty || !profile.custom.isEmpty {
             account.row.profile = profile
             account.row.profile.exists = true

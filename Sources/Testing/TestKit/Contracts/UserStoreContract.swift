@@ -9,6 +9,7 @@ public enum UserStoreContract {
     public static let cases: [Case] = [
         Case("apps are replaced whole, with a version", apps),
         Case("users are made, changed, and keep their profile when only the token epoch is raised", users),
+        Case("a patch changes the fields that it has, and makes the user", patched),
         Case("an entry is made once; the same again changes nothing", idempotent),
         Case("seqs only grow, unset fields stay", merged),
         Case("pages go by version and conversation", paged),
@@ -113,6 +114,35 @@ public enum UserStoreContract {
             "a profile that says it exists is taken whole")
         _ = try save(store, [change("carol", "p:alice|carol")])
         try same(try store.users([key("carol")]).map(\.profile.exists), [false], "an index entry makes no user")
+    }
+
+    private static func patched(_ store: any UserStore) throws {
+        func put(_ change: (inout ProfilePatch) -> Void) throws -> Profile {
+            var user = UserPut()
+            user.appID = "demo"
+            user.profile.userID = "alice"
+            change(&user.patch)
+            var batch = UserBatch()
+            batch.users = [user]
+            _ = try store.apply(batch)
+            return try some(try store.users([key("alice")]).first, "the user").profile
+        }
+        func fields(_ profile: Profile) -> [String] {
+            [
+                profile.exists ? "exists" : "", profile.nickname, profile.avatarURL,
+                profile.custom.map { "\($0)" }.joined(),
+            ]
+        }
+        let made = try put { $0 = ProfilePatch() }
+        try same(fields(made), ["exists", "", "", ""], "an empty patch makes the user")
+        let filled = try put {
+            $0.nickname = "Alice"
+            $0.avatarURL = "a.png"
+            $0.custom = Data([7])
+        }
+        try same(fields(filled), ["exists", "Alice", "a.png", "7"], "every field")
+        try same(fields(try put { $0.nickname = "Al" }), ["exists", "Al", "a.png", "7"], "one field; the others stay")
+        try same(fields(try put { $0.custom = Data() }), ["exists", "Al", "a.png", ""], "an empty field is cleared")
     }
 
     private static func idempotent(_ store: any UserStore) throws {
