@@ -219,7 +219,7 @@ import Wire
     }
 
     @Test func ownPendingReadIsUsedForUnread() throws {
-        var user = User(UserMachine(instance: "u1"))
+        var user = UserTests.user()
         _ = user.call(UserTests.state(UserTests.read(6)))
         let sent = user.call(Self.sync())
         let load = try sent.actions.first()

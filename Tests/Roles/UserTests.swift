@@ -12,7 +12,10 @@ import Wire
     static func user(_ change: (inout UserConfig) -> Void = { _ in }) -> User {
         var config = UserConfig()
         change(&config)
-        return User(UserMachine(instance: "u1", config: config))
+        var user = User(UserMachine(instance: "u1", config: config))
+        // Seqs up to here exist, as far as set_state asks.
+        user.machine.learn("demo", pair, reached: 9)
+        return user
     }
 
     static func state(_ changes: StateChange..., session: String = "s1") -> Payload {
@@ -153,12 +156,81 @@ import Wire
 
     @Test func strangersAreNotMembers() throws {
         var user = Self.user()
-        let foreign = user.call(Self.state(Self.read(1, in: "g:team"), Self.read(1, in: "p:bob|carol")))
+        let pin = { (conversation: String) in
+            StateChange.with {
+                $0.conversation = conversation
+                $0.pinned = true
+            }
+        }
+        let foreign = user.call(Self.state(pin("g:team"), pin("p:bob|carol")))
         let missing = IndexRow()
         let no = user.answer(try foreign.actions.first(), Self.saved(missing, missing))
         let results = try body(no.serviceReplies(foreign.id)?.first, SetStateResponse.self).results
         #expect(results.map(\.failure.reason) == ["not_a_member", "not_a_member"])
     }
+
+    // MARK: seqs that do not exist
+
+    static func rows(_ heads: UInt64...) -> Payload {
+        .rowsRead(.with { $0.pages = heads.map { head in .with { $0.head.seq = head } } })
+    }
+
+    @Test func seqsAboveTheHeadAreRefusedAndTriedAgain() throws {
+        var user = Self.user()
+        var cleared = Self.read(3)
+        cleared.clearedSeq = 11
+        let sent = user.call(Self.state(Self.read(10), cleared))
+        #expect(Self.changes(sent.actions).isEmpty, "nothing is written before the rows are known")
+        let seek = try sent.actions.first()
+        guard case .readRows(let read) = seek.payload else { throw Wrong() }
+        #expect(seek.address == .any(.msgReader) && read.queries.map(\.fromSeq) == [10, 11])
+        #expect(read.queries.map(\.atLeast) == [10, 11] && read.queries.map(\.limit) == [1, 1])
+        let found = user.answer(seek, Self.rows(10, 10))
+        #expect(Self.changes(found).map(\.change.readSeq) == [10])
+        let done = user.answer(try found.first(), Self.saved(Self.row(1, read: 10)))
+        let results = try body(done.serviceReplies(sent.id)?.first, SetStateResponse.self).results
+        #expect(results.map(\.ok) == [true, false])
+        #expect(results[1].failure.isCode(.historyUnavailable) && results[1].failure.retryable)
+    }
+
+    @Test func whatIsKnownToExistIsNotAskedFor() throws {
+        var user = Self.user()
+        let asked = user.call(Self.state(Self.read(12)))
+        _ = user.answer(try asked.actions.first(), Self.rows(15))
+        #expect(!user.call(Self.state(Self.read(15))).actions.asked.contains { $0.address == .any(.msgReader) })
+        // The writer's touch of the sender says where the conversation is.
+        _ = user.call(Self.touch(Self.entry("bob", read: 20)))
+        #expect(!user.call(Self.state(Self.read(20))).actions.asked.contains { $0.address == .any(.msgReader) })
+        #expect(user.call(Self.state(Self.read(21))).actions.asked.contains { $0.address == .any(.msgReader) })
+    }
+
+    @Test func withoutMsgReaderASeqIsTriedAgain() throws {
+        for result in [refused, timedOut] {
+            var user = Self.user()
+            let sent = user.call(Self.state(Self.read(10)))
+            let done = user.answer(try sent.actions.first(), result)
+            let results = try body(done.serviceReplies(sent.id)?.first, SetStateResponse.self).results
+            #expect(results.first?.failure.retryable == true)
+        }
+    }
+
+    /// Who is no member learns nothing of a conversation's length.
+    @Test func strangersLearnNoHeads() throws {
+        var user = Self.user()
+        let sent = user.call(Self.state(Self.read(1, in: "p:bob|carol"), Self.read(2, in: "g:team")))
+        let load = try sent.actions.first()
+        guard case .indexLoad(let request) = load.payload else { throw Wrong() }
+        #expect(request.queries.map(\.conversation) == ["p:bob|carol", "g:team"])
+        let member = IndexPage.with { $0.rows = [Self.row(1, "g:team")] }
+        let more = user.answer(load, .indexLoaded(.with { $0.pages = [IndexPage(), member] }))
+        guard case .readRows(let read) = try more.first().payload else { throw Wrong() }
+        #expect(read.queries.map(\.conversation) == ["g:team"])
+        let done = user.answer(try more.first(), Self.rows(1))
+        let results = try body(done.serviceReplies(sent.id)?.first, SetStateResponse.self).results
+        #expect(results.map(\.failure.reason) == ["not_a_member", "history_unavailable"])
+    }
+
+    struct Wrong: Error {}
 
     @Test func ownPairCreatedAtOnceOrRefusedWithoutItsPeer() throws {
         for exists in [true, false] {
@@ -314,6 +386,25 @@ import Wire
             return
         }
         #expect(done.failures.first?.isCode(.malformedRequest) == true)
+    }
+
+    @Test func patchesGoToTheStoreAsTheyAre() throws {
+        var user = Self.user()
+        let put = UserPut.with {
+            $0.appID = "demo"
+            $0.profile.userID = "alice"
+            $0.patch.custom = Data()
+        }
+        let sent = user.call(.usersPut(.with { $0.users = [put] }))
+        #expect(sent.actions.asked.map(\.payload) == [.usersPut(.with { $0.users = [put] })])
+        var long = put
+        long.patch.nickname = String(repeating: "n", count: 257)
+        let no = user.call(.usersPut(.with { $0.users = [long] }))
+        guard case .done(let done)? = no.actions.reply(no.id) else {
+            Issue.record("answered per user")
+            return
+        }
+        #expect(done.failures.first?.isCode(.limitExceeded) == true)
     }
 
     @Test func profilesAndOwnProfile() throws {

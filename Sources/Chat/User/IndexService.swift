@@ -16,6 +16,7 @@ extension UserMachine {
                 continue
             }
             let key = EntryKey(app: entry.appID, user: entry.userID, conversation: entry.conversation)
+            learn(entry.appID, entry.conversation, reached: max(entry.readSeq, entry.deliveredSeq))
             var change = EntryChange(key)
             change.change.change.readSeq = entry.readSeq
             change.change.change.deliveredSeq = entry.deliveredSeq
@@ -71,6 +72,7 @@ extension UserMachine {
             switch item.wish {
             case .call(let slot): actions += settle(slot, page.map { .page($0) } ?? .failed(failure))
             case .sync(let job): actions += rowsCame(job, page, failure)
+            case .state(let job, let index): actions += entryCame(job, index, page, failure)
             case .peer(let job, let entry): actions += peerCame(job, entry, page, failure)
             }
         }

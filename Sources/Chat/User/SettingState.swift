@@ -37,8 +37,10 @@ extension UserMachine {
         for (index, change) in request.changes.enumerated() {
             if let failure = fault(change) {
                 actions += finish(job, index, failure: failure)
-            } else {
+            } else if isReached(call.caller.appID, change) {
                 write(job, index, create: false, now)
+            } else {
+                seek(job, index)
             }
         }
         return actions
@@ -57,7 +59,7 @@ extension UserMachine {
         return nil
     }
 
-    private mutating func write(_ job: UInt64, _ index: Int, create: Bool, _ now: Instant) {
+    mutating func write(_ job: UInt64, _ index: Int, create: Bool, _ now: Instant) {
         guard let state = stateJobs[job] else { return }
         let new = state.changes[index]
         let key = EntryKey(app: state.caller.appID, user: state.caller.userID, conversation: new.conversation)
@@ -88,7 +90,7 @@ extension UserMachine {
         // than the entry. Anybody else's not.
         let name = ConversationName(key.conversation)
         guard stateJobs[job]?.creating.contains(index) == false, name?.members.contains(key.user) == true else {
-            return finish(job, index, failure: Failure(.notAMember, "you are not in this conversation"))
+            return finish(job, index, failure: Self.notAMember)
         }
         stateJobs[job]?.creating.insert(index)
         if let peer = name?.peer(of: key.user) {
@@ -108,7 +110,7 @@ extension UserMachine {
         return []
     }
 
-    private mutating func finish(_ job: UInt64, _ index: Int, failure: Failure) -> [Action] {
+    mutating func finish(_ job: UInt64, _ index: Int, failure: Failure) -> [Action] {
         var result = StateResult()
         result.failure = failure
         return finish(job, index, result)

@@ -36,6 +36,8 @@ public struct UserConfig: Sendable, Equatable {
     public var secretBytes = 32...256
     /// Index entries known to exist.
     public var knownEntries = 262_144
+    /// Conversations of which a seq is known that exists.
+    public var knownHeads = 65_536
 
     public init() {}
 }

@@ -1,4 +1,5 @@
 import Identity
+import Machinery
 import RPC
 import Wire
 
@@ -43,6 +44,8 @@ public struct UserMachine: RoleMachine {
         case call(Slot)
         case sync(UInt64)
         case peer(UInt64, entry: Int)
+        /// A set_state of somebody who may not be a member.
+        case state(job: UInt64, index: Int)
     }
 
     /// What an answer is for.
@@ -54,6 +57,7 @@ public struct UserMachine: RoleMachine {
         case indexLoading([(wish: IndexWish, query: IndexQuery)])
         case saving([(key: EntryKey, change: EntryChange)])
         case heads([(sync: UInt64, count: Int)])
+        case seeking([(job: UInt64, index: Int, query: RowsQuery)])
     }
 
     let instance: String
@@ -69,6 +73,10 @@ public struct UserMachine: RoleMachine {
     var appsPuts: [(slot: Slot, app: App)] = []
     var indexLoads: [(wish: IndexWish, query: IndexQuery)] = []
     var heads: [(request: ReadHeads, syncs: [(sync: UInt64, count: Int)])] = []
+    /// Seqs of set_state calls that are not known to exist.
+    var seeks: [(job: UInt64, index: Int, query: RowsQuery)] = []
+    /// Seqs that conversations are known to have: their heads, or less.
+    var reached: BoundedCache<ConversationRef, UInt64>
     var writer: StateWriter
     var events = PushEvents()
 
@@ -86,6 +94,7 @@ public struct UserMachine: RoleMachine {
     public init(instance: String, config: UserConfig = UserConfig()) {
         self.instance = instance
         self.config = config
+        self.reached = BoundedCache(limit: config.knownHeads)
         self.writer = StateWriter(coalesceMS: config.coalesceMS, knownEntries: config.knownEntries)
     }
 
@@ -126,6 +135,7 @@ public struct UserMachine: RoleMachine {
         case .indexLoading(let items): indexLoaded(items, result)
         case .saving(let items): saved(items, result, now)
         case .heads(let items): headsCame(items, result)
+        case .seeking(let items): sought(items, result, now)
         }
     }
 
@@ -185,6 +195,12 @@ public struct UserMachine: RoleMachine {
         }
         for batch in heads { actions.append(ask(.readHeads(batch.request), .heads(batch.syncs), at: .msgReader)) }
         heads = []
+        if !seeks.isEmpty {
+            var request = ReadRows()
+            request.queries = seeks.map(\.query)
+            actions.append(ask(.readRows(request), .seeking(seeks), at: .msgReader))
+            seeks = []
+        }
         return actions
     }
 

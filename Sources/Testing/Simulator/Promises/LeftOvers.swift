@@ -28,7 +28,7 @@ enum LeftOvers {
         ],
         // Ids of sessions, bounded and thrown away together.
         "PushWorkerMachine": ["slow"],
-        "UserMachine": ["writer.known.young", "writer.known.old"],
+        "UserMachine": ["writer.known.young", "writer.known.old", "reached.young", "reached.old"],
     ]
 
     private static func logPlaces(_ prefix: String) -> Set<String> {
