@@ -34,8 +34,8 @@ let roles: [Target.Dependency] = [
 ]
 let shared: [Target.Dependency] = ["Identity", "Machinery", "Wire", "RPC"]
 
-/// One executable a service. Thirteen more links would slow every build, and `martlet serve` runs the same code, so they
-/// exist only where somebody asks for them: MARTLET_EXECUTABLES=1, which `make release` sets.
+/// One executable a service. Thirteen more links would slow every build, and martlet under their names is the same
+/// program, which is what `make release` does; so they exist only where somebody asks: MARTLET_EXECUTABLES=1.
 let services = [
     "login", "online", "route", "im", "user", "msgproxy", "msgwriter", "msgreader", "pushproxy", "pushserver",
     "pushworker", "api", "store",
@@ -88,6 +88,7 @@ let package = Package(
             [
                 crypto, nio("NIOCore"), nio("NIOPosix"), .product(name: "Hummingbird", package: "hummingbird"),
                 .product(name: "HummingbirdCore", package: "hummingbird"),
+                .product(name: "HummingbirdTLS", package: "hummingbird"), tls,
             ]),
         role("Store", "MsgProxy"),
         role("Store", "MsgWriter"),
@@ -127,7 +128,7 @@ let package = Package(
             path: "Sources/Mains/Suite", swiftSettings: settings),
         .target(
             name: "MartletCheck",
-            dependencies: ["Wire", "Identity", "Machinery", nio("NIOCore"), nio("NIOPosix"), crypto, arguments],
+            dependencies: ["Wire", "Identity", "Machinery", nio("NIOCore"), nio("NIOPosix"), tls, crypto, arguments],
             path: "Sources/Mains/Check", exclude: ["README.md"], swiftSettings: settings),
         .target(
             name: "MartletBench",
@@ -137,7 +138,7 @@ let package = Package(
             name: "MartletTools",
             dependencies: [
                 "MartletClient", "Wire", "Identity", "Machinery", crypto, nio("NIOCore"), nio("NIOPosix"),
-                nio("NIOHTTP1"), arguments,
+                nio("NIOHTTP1"), tls, arguments,
             ],
             path: "Sources/Mains/Tools", exclude: ["README.md"], swiftSettings: settings),
         .executableTarget(

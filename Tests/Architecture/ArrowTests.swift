@@ -16,7 +16,8 @@ import Testing
             var allowed = Self.shared.union(Self.system)
             if file.path.contains("/API/") {
                 allowed.formUnion([
-                    "Hummingbird", "HummingbirdCore", "HTTPTypes", "NIOCore", "Crypto", "ServiceLifecycle", "NIOPosix",
+                    "Hummingbird", "HummingbirdCore", "HummingbirdTLS", "HTTPTypes", "NIOCore", "NIOSSL", "Crypto",
+                    "ServiceLifecycle", "NIOPosix",
                 ])
             }
             if file.path.contains("/Login/") {

@@ -1,4 +1,6 @@
 """Starts, kills and inspects a Martlet suite for the end-to-end tests. Standard library only."""
+import base64
+import hashlib
 import json
 import os
 import pathlib
@@ -105,6 +107,36 @@ class Suite:
                 self.process.kill()
                 self.process.wait()
         self.close()
+
+
+class Certificates:
+    """An authority and a server's certificate for localhost, made anew in a folder."""
+
+    def __init__(self, folder):
+        folder = pathlib.Path(folder)
+        self.authority, self.chain, self.key = (str(folder / name) for name in ("ca.pem", "chain.pem", "key.pem"))
+        ca_key, request, names = (str(folder / name) for name in ("ca-key.pem", "request.pem", "names.cnf"))
+        pathlib.Path(names).write_text("subjectAltName=DNS:localhost,IP:127.0.0.1\n")
+        new = ["openssl", "req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
+        self.run(*new, "-x509", "-days", "2", "-subj", "/CN=Martlet test", "-keyout", ca_key, "-out", self.authority)
+        self.run(*new, "-subj", "/CN=localhost", "-keyout", self.key, "-out", request)
+        self.run("openssl", "x509", "-req", "-in", request, "-CA", self.authority, "-CAkey", ca_key, "-days", "2",
+                 "-CAcreateserial", "-extfile", names, "-out", self.chain)
+
+    @property
+    def options(self):
+        """What `martlet up` is told."""
+        return ["--tls-cert", self.chain, "--tls-key", self.key]
+
+    def pin(self):
+        """The SHA-256 of the server's public key in base64, by which a browser can be told to trust it."""
+        public = self.run("openssl", "x509", "-in", self.chain, "-noout", "-pubkey")
+        der = self.run("openssl", "pkey", "-pubin", "-outform", "der", given=public)
+        return base64.b64encode(hashlib.sha256(der).digest()).decode()
+
+    @staticmethod
+    def run(*command, given=None):
+        return subprocess.run(command, input=given, capture_output=True, check=True, timeout=60).stdout
 
 
 def finish_check(process, timeout=600):

@@ -12,6 +12,8 @@ public struct APIConfig: Sendable {
     public var webFolder: String?
     /// Where clients open their WebSocket.
     public var webSocket: WebSocketAddress
+    /// HTTPS when set, and then nothing else.
+    public var tls: APITLS?
     /// Roles that `/health` expects to find; a missing one makes the answer `degraded`.
     public var expectedRoles: [String]
     /// Shown by `/health`.
@@ -20,8 +22,8 @@ public struct APIConfig: Sendable {
 
     public init(
         host: String = "127.0.0.1", port: Int = 0, adminKey: String? = nil, demo: DemoLogin? = nil,
-        webFolder: String? = nil, webSocket: WebSocketAddress = .samePort, expectedRoles: [String] = [],
-        version: String = "0.1", limits: APILimits = APILimits()
+        webFolder: String? = nil, webSocket: WebSocketAddress = .samePort, tls: APITLS? = nil,
+        expectedRoles: [String] = [], version: String = "0.1", limits: APILimits = APILimits()
     ) {
         self.host = host
         self.port = port
@@ -29,9 +31,21 @@ public struct APIConfig: Sendable {
         self.demo = demo
         self.webFolder = webFolder
         self.webSocket = webSocket
+        self.tls = tls
         self.expectedRoles = expectedRoles
         self.version = version
         self.limits = limits
+    }
+}
+
+/// The server's certificate chain and key, both PEM files. Read once, at start.
+public struct APITLS: Sendable, Equatable {
+    public var certificatePath: String
+    public var keyPath: String
+
+    public init(certificatePath: String, keyPath: String) {
+        self.certificatePath = certificatePath
+        self.keyPath = keyPath
     }
 }
 

@@ -1,8 +1,10 @@
 import Hummingbird
 import HummingbirdCore
+import HummingbirdTLS
 import Logging
 import NIOCore
 import NIOPosix
+import NIOSSL
 import RPC
 
 /// The HTTP + JSON server. Read this first: it binds, answers through `APIResponder`, and drains on the way out.
@@ -16,14 +18,34 @@ public struct APIServer: Sendable {
     /// Nothing outlives the call: the server runs in a child task.
     ///
     /// - Parameter lane: any lane of the process; it keeps the time of calls to roles.
-    /// - Throws: `APIStartError` for a web folder or an address that cannot be used, and whatever `body` throws.
+    /// - Throws: `APIStartError` for a web folder, a certificate or an address that cannot be used, and whatever `body`
+    ///   throws.
     public static func start<T: Sendable>(
         config: APIConfig, directory: Directory, lane: Lane, logger: Logger,
         while body: @Sendable @escaping (APIServer) async throws -> T
     ) async throws -> T {
+        let plain = channel(try responder(config, directory, lane, logger), config)
+        guard let files = config.tls else { return try await serve(plain, config, logger, while: body) }
+        let secure: TLSChannel<HTTP1Channel>
+        do { secure = try TLSChannel(plain, tlsConfiguration: configuration(files)) } catch {
+            throw APIStartError.certificate(files.certificatePath, files.keyPath, "\(error)")
+        }
+        return try await serve(secure, config, logger, while: body)
+    }
+
+    private static func configuration(_ files: APITLS) throws -> TLSConfiguration {
+        let chain = try NIOSSLCertificate.fromPEMFile(files.certificatePath)
+        let key = try NIOSSLPrivateKey(file: files.keyPath, format: .pem)
+        return .makeServerConfiguration(
+            certificateChain: chain.map { .certificate($0) }, privateKey: .privateKey(key))
+    }
+
+    private static func serve<T: Sendable>(
+        _ channel: some ServerChildChannel, _ config: APIConfig, _ logger: Logger,
+        while body: @Sendable @escaping (APIServer) async throws -> T
+    ) async throws -> T {
         let bound = AsyncStream<Int>.makeStream(bufferingPolicy: .bufferingNewest(1))
-        let responder = try responder(config, directory, lane, logger)
-        let http = server(responder, config, logger) { bound.continuation.yield($0) }
+        let http = server(channel, config, logger) { bound.continuation.yield($0) }
         return try await withThrowingTaskGroup(of: T?.self) { tasks in
             tasks.addTask {
                 defer { bound.continuation.finish() }
@@ -74,12 +96,8 @@ public struct APIServer: Sendable {
             methods: APIMethods(config: config, roles: roles, web: web, clock: SystemClock.now), logger: logger)
     }
 
-    private static func server(
-        _ responder: APIResponder, _ config: APIConfig, _ logger: Logger, bound: @Sendable @escaping (Int) -> Void
-    ) -> Server<HTTP1Channel> {
-        var quiet = logger
-        quiet.logLevel = max(logger.logLevel, .warning)
-        let channel = HTTP1Channel(
+    private static func channel(_ responder: APIResponder, _ config: APIConfig) -> HTTP1Channel {
+        HTTP1Channel(
             responder: { request, writer, channel in
                 let remote = channel.remoteAddress?.ipAddress ?? ""
                 let response = await responder.respond(to: request, remoteAddress: remote)
@@ -90,6 +108,13 @@ public struct APIServer: Sendable {
                 httpDecoderConfiguration: .init(
                     maxHeaderFieldSize: APILimits.headerBytes, maxHeaderListSize: 2 * APILimits.headerBytes,
                     maxHeaderFieldCount: APILimits.headers)))
+    }
+
+    private static func server<Channel: ServerChildChannel>(
+        _ channel: Channel, _ config: APIConfig, _ logger: Logger, bound: @Sendable @escaping (Int) -> Void
+    ) -> Server<Channel> {
+        var quiet = logger
+        quiet.logLevel = max(logger.logLevel, .warning)
         return Server(
             childChannelSetup: channel,
             configuration: ServerConfiguration(
@@ -104,10 +129,13 @@ public struct APIServer: Sendable {
 public enum APIStartError: Error, CustomStringConvertible {
     case webFolder(String)
     case cannotServe(String, Int, String)
+    case certificate(String, String, String)
 
     public var description: String {
         switch self {
         case .webFolder(let reason): "the web client's folder cannot be used: \(reason)"
+        case .certificate(let certificate, let key, let reason):
+            "cannot read certificate \(certificate) with key \(key) (\(reason)); both are PEM files"
         case .cannotServe(let host, let port, let reason):
             "HTTP on \(host):\(port) cannot be served: \(reason); is the port taken? choose another"
         }

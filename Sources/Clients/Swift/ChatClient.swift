@@ -123,6 +123,9 @@ public struct ServerAddress: Equatable, Sendable, CustomStringConvertible {
         self.init(host: String(host), port: port)
     }
 
+    /// The name that a certificate must have; nil for an address, which TLS compares with the one connected to.
+    public var certificateName: String? { host.contains(where: \.isLetter) && !host.contains(":") ? host : nil }
+
     public var description: String { host.contains(":") ? "[\(host)]:\(port)" : "\(host):\(port)" }
 }
 

@@ -125,10 +125,8 @@ final class ClientCore {
             .channelInitializer { channel in
                 channel.eventLoop.makeCompletedFuture {
                     if let tls {
-                        let name =
-                            server.host.contains(where: \.isLetter) && !server.host.contains(":") ? server.host : nil
                         try channel.pipeline.syncOperations.addHandler(
-                            NIOSSLClientHandler(context: tls, serverHostname: name))
+                            NIOSSLClientHandler(context: tls, serverHostname: server.certificateName))
                     }
                     try channel.pipeline.syncOperations.addHandler(ClientHandler(core: bound.value, attempt: mine))
                 }

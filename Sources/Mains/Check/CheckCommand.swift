@@ -3,6 +3,7 @@ import Foundation
 import Identity
 import NIOCore
 import NIOPosix
+import NIOSSL
 
 /// `martlet check`: a workload over the real protocol and a judgement of everything that came of it.
 public struct CheckCommand: AsyncParsableCommand {
@@ -27,6 +28,10 @@ public struct CheckCommand: AsyncParsableCommand {
     public var rate = 10.0
     @Option(help: "Address of the server, HOST:PORT; several with commas.")
     public var server = "127.0.0.1:7782"
+    @Flag(help: "Use TLS.")
+    public var tls = false
+    @Option(help: "A PEM file with the authorities to trust instead of the system's; implies --tls.")
+    public var tlsCa: String?
     @Option(help: "Access file of the data folder that the server runs on.")
     public var access = "./martlet-data/demo.json"
     @Flag(help: "Print the result as one JSON object on the last line of stdout.")
@@ -86,6 +91,15 @@ public struct CheckCommand: AsyncParsableCommand {
 
     private static func tell(_ text: String) { FileHandle.standardError.write(Data(text.utf8)) }
 
+    private func tlsContext() throws -> NIOSSLContext? {
+        guard tls || tlsCa != nil else { return nil }
+        var configuration = TLSConfiguration.makeClientConfiguration()
+        if let tlsCa { configuration.trustRoots = .file(tlsCa) }
+        do { return try NIOSSLContext(configuration: configuration) } catch {
+            throw CheckError.cannotStart("TLS cannot be set up with \(tlsCa ?? "the system's authorities"): \(error)")
+        }
+    }
+
     private func check() async throws -> CheckRun.Outcome {
         let access = try AccessFile.load(self.access)
         let config = CheckConfig()
@@ -98,6 +112,7 @@ public struct CheckCommand: AsyncParsableCommand {
         }
         let settings = CheckRun.Settings(
             users: users, devices: devices, seconds: seconds, seed: seed, rate: rate, servers: servers,
+            tls: try tlsContext(),
             kill: services, kills: kills ?? services.count, pidFile: pids ?? "", progress: isTerminal)
         let group = MultiThreadedEventLoopGroup(numberOfThreads: 1)
         let run = CheckRun(settings: settings, config: config, roster: roster, tokens: tokens, loop: group.next())

@@ -2,6 +2,7 @@ import Foundation
 import Machinery
 import NIOCore
 import NIOPosix
+import NIOSSL
 import Wire
 
 /// A run: the machines, their sockets and the stages, all on one event loop.
@@ -15,6 +16,8 @@ final class CheckRun: @unchecked Sendable {
         var seed: UInt64 = 1
         var rate = 10.0
         var servers: [(host: String, port: Int)] = []
+        /// Nil: without TLS.
+        var tls: NIOSSLContext?
         var kill: [String] = []
         var kills = 0
         var pidFile = ""
@@ -185,6 +188,12 @@ final class CheckRun: @unchecked Sendable {
             .connectTimeout(.seconds(5))
             .channelInitializer { channel in
                 channel.eventLoop.makeCompletedFuture {
+                    if let tls = self.settings.tls {
+                        // An address has no name: TLS compares it with the certificate's addresses.
+                        let name = server.host.contains { $0.isLetter } && !server.host.contains(":")
+                        try channel.pipeline.syncOperations.addHandler(
+                            NIOSSLClientHandler(context: tls, serverHostname: name ? server.host : nil))
+                    }
                     try channel.pipeline.syncOperations.addHandler(
                         FrameHandler(run: self, slot: slot, generation: generation))
                 }

@@ -1,4 +1,5 @@
 import NIOCore
+import NIOSSL
 import Wire
 
 /// Cuts a TCP stream into frames and hands them on. One per connection.
@@ -39,7 +40,9 @@ final class FrameHandler: ChannelInboundHandler {
     func channelInactive(context: ChannelHandlerContext) { run.broken("the connection closed", slot, generation) }
 
     func errorCaught(context: ChannelHandlerContext, error: any Error) {
-        run.broken("\(error)", slot, generation)
+        let isTLS = error is NIOSSLError || error is NIOSSLExtraError || error is BoringSSLError
+        let why = isTLS ? "the certificate is not trusted for that name, or nobody speaks TLS there" : "\(error)"
+        run.broken(why, slot, generation)
         context.close(promise: nil)
     }
 }

@@ -63,7 +63,8 @@ struct Listeners: Sendable {
         let config = APIConfig(
             host: settings.host, port: settings.httpPort, adminKey: access.adminKey,
             demo: DemoLogin(appID: access.app, passwords: access.users), webFolder: WebFolder.path(),
-            webSocket: .port(webSocketPort, tls: settings.tls != nil), expectedRoles: roles,
+            webSocket: .port(webSocketPort, tls: settings.tls != nil),
+            tls: settings.tls.map { APITLS(certificatePath: $0.certificate, keyPath: $0.key) }, expectedRoles: roles,
             version: MartletVersion.number)
         do {
             try await APIServer.start(

@@ -3,6 +3,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/../../.."
 martlet=${MARTLET:-.build/debug/martlet}
+case $martlet in /*) ;; *) martlet=$PWD/$martlet ;; esac
 folder=$(mktemp -d)
 ports=(--http-port 0 --ws-port 0 --tcp-port 0 --rpc-port 0)
 # The restart keeps the ports: a page reconnects to the address that it knows.
@@ -18,7 +19,7 @@ start)
     ports=(--http-port "\$(field http_port)" --ws-port "\$(field ws_port)" --tcp-port "\$(field tcp_port)" --rpc-port 0)
     rm "$folder/ready.json"
   fi
-  "$PWD/$martlet" up --data "$folder/data" --ready-file "$folder/ready.json" "\${ports[@]}" >>"$folder/log" 2>&1 </dev/null &
+  "$martlet" up --data "$folder/data" --ready-file "$folder/ready.json" "\${ports[@]}" >>"$folder/log" 2>&1 </dev/null &
   for _ in \$(seq 200); do [ -s "$folder/ready.json" ] && exit 0; sleep 0.1; done
   tail -n 20 "$folder/log" >&2
   exit 1 ;;
@@ -40,4 +41,6 @@ READ
 # Debian's Selenium belongs to Debian's Python.
 /usr/bin/python3 Tests/EndToEnd/web/test_chat_page.py --base-url "http://127.0.0.1:$port" \
   --user "alice:$alice" --user "bob:$bob" --user "carol:$carol" --restart-cmd "$folder/control" ${MARTLET_SCREENSHOT:+--screenshot "$MARTLET_SCREENSHOT"}
-echo "summary: two users, two windows, a killed server: nothing lost, nothing doubled"
+# Once more behind TLS: the page by https, its connection by wss.
+MARTLET="$martlet" /usr/bin/python3 Tests/EndToEnd/web/test_chat_page.py --tls
+echo "summary: by http and by https: two users, two windows, a killed server: nothing lost, nothing doubled"

@@ -1,7 +1,7 @@
 #!/usr/bin/python3
 """The chat page in a real headless Chromium: two users, two windows, visible clicks and visible text only.
 
-    test_chat_page.py [--screenshot FILE.png]
+    test_chat_page.py [--tls] [--screenshot FILE.png]
     test_chat_page.py --base-url http://127.0.0.1:7780/ --user NAME:PASSWORD (three times) [--restart-cmd 'COMMAND']
 
 Without --base-url it starts a suite of its own and kills it with kill -9 where the server has to go away. COMMAND is
@@ -25,7 +25,7 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from harness import Suite, summary
+from harness import Certificates, Suite, summary
 
 PATIENCE_S = 20
 HISTORY = 120
@@ -35,8 +35,11 @@ class Seen(Exception):
     """What should have been seen and was not."""
 
 
-def browser(language, width=1180, height=760):
+def browser(language, width=1180, height=760, pin=None):
     options = Options()
+    if pin:
+        # This one key is trusted; any other certificate that nobody vouches for still is not.
+        options.add_argument(f"--ignore-certificate-errors-spki-list={pin}")
     for argument in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu", f"--lang={language}",
                      f"--accept-lang={language}", f"--window-size={width},{height}", "--hide-scrollbars",
                      "--force-device-scale-factor=1", f"--user-data-dir={tempfile.mkdtemp(prefix='martlet-page-')}"):
@@ -50,10 +53,13 @@ def browser(language, width=1180, height=760):
 class Window:
     """One user's window. Finds things the way a person does: by what is visible."""
 
+    # The server's key, where it is one that only this test vouches for.
+    pin = None
+
     def __init__(self, name, base_url, language="en-US"):
         self.name = name
         self.base_url = base_url
-        self.driver = browser(language)
+        self.driver = browser(language, pin=self.pin)
 
     def close(self):
         self.driver.quit()
@@ -350,6 +356,37 @@ def picture(one, base_url, user, path):
         other.close()
 
 
+def untrusted(base_url):
+    step("a browser that does not know the certificate shows no page")
+    driver = browser("en-US")
+    try:
+        driver.get(base_url)
+        text = driver.find_element(By.CSS_SELECTOR, "body").text
+        if driver.find_elements(By.CSS_SELECTOR, "#login-user") or "ERR_CERT_AUTHORITY_INVALID" not in text:
+            raise Seen(f"a page behind a certificate that nobody vouches for: {text[:200]!r}")
+    except WebDriverException as error:
+        # Some versions make it an error of the driver.
+        if "ERR_CERT_AUTHORITY_INVALID" not in str(error):
+            raise
+    finally:
+        driver.quit()
+
+
+def secure(screenshot):
+    """The same over https and wss, with a certificate made now."""
+    with tempfile.TemporaryDirectory() as folder:
+        certificates = Certificates(folder)
+        with Suite(*certificates.options) as suite:
+            url = f"https://localhost:{suite.ports['http']}/"
+            try:
+                untrusted(url)
+            except Seen as problem:
+                print(f"FAILED: {problem}", file=sys.stderr)
+                return 1
+            Window.pin = certificates.pin()
+            return everything(url, sorted(suite.demo()["users"].items())[:3], Killed(suite), screenshot)
+
+
 def everything(base_url, users, server, screenshot):
     """0, 1 or 2, the exit code."""
     tag = f"t{int(time.time()) % 100000}"
@@ -397,7 +434,10 @@ def main():
                         help="three times; the third is only written to and shown in Chinese")
     parser.add_argument("--restart-cmd", help='run with "stop" and "start" behind it; without it no restart is tested')
     parser.add_argument("--screenshot", help="where to put a picture of the page at the end")
+    parser.add_argument("--tls", action="store_true", help="a suite of its own behind https and wss")
     arguments = parser.parse_args()
+    if arguments.tls:
+        return secure(arguments.screenshot)
     if arguments.base_url:
         if len(arguments.user) < 3:
             parser.error("three users are needed")

@@ -33,7 +33,7 @@ public struct ChatCommand: AsyncParsableCommand {
     public var http = "127.0.0.1:7780"
     @Option(help: "This installation's name: stable, one session each.")
     public var device = "martlet-chat"
-    @Flag(help: "Use TLS.")
+    @Flag(help: "Use TLS, for --http too.")
     public var tls = false
     @Option(help: "A PEM file with the authorities to trust instead of the system's; implies --tls.")
     public var tlsCa: String?
@@ -61,11 +61,12 @@ public struct ChatCommand: AsyncParsableCommand {
     /// Runs until the input ends, the user quits or the server says no. Returns the exit code.
     func chat(_ terminal: Terminal, write: @escaping @Sendable (String) -> Void) async throws -> Int32 {
         let servers = try connection.servers()
-        var config = ClientConfig(token: try await userToken(), deviceID: device)
+        let tls = try tlsConfiguration()
+        var config = ClientConfig(token: try await userToken(tls), deviceID: device)
         config.client = "martlet-chat/0.1"
         config.firstPage = 20
         let client: ChatClient
-        do { client = try ChatClient(config: config, servers: servers, tls: try tlsConfiguration()) } catch {
+        do { client = try ChatClient(config: config, servers: servers, tls: tls) } catch {
             throw ToolError("TLS cannot be set up: \(error)")
         }
         let desk = ChatDesk(
@@ -110,11 +111,11 @@ public struct ChatCommand: AsyncParsableCommand {
         }
     }
 
-    private func userToken() async throws -> String {
+    private func userToken(_ tls: TLSConfiguration?) async throws -> String {
         if let token { return token }
         if let password {
             guard let address = ServerAddress(http) else { throw ToolError("--http: \(http) is not host:port") }
-            return try await DemoLogin.token(at: address, user: user, password: password)
+            return try await DemoLogin.token(at: address, user: user, password: password, tls: tls)
         }
         do {
             return try connection.issuer().issue(userID: user, lifetimeSeconds: 30 * 86_400, nowMS: Clocks.unixMS)

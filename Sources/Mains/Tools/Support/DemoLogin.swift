@@ -3,6 +3,7 @@ import MartletClient
 import NIOCore
 import NIOHTTP1
 import NIOPosix
+import NIOSSL
 
 /// `POST /demo/login` of the suite's API: a demo user's password for a token. One small request, so one small client.
 enum DemoLogin {
@@ -18,7 +19,11 @@ enum DemoLogin {
     /// Largest answer that is read.
     static let largestAnswer = 64 * 1024
 
-    static func token(at server: ServerAddress, user: String, password: String) async throws -> String {
+    /// - Parameter tls: https when set.
+    static func token(
+        at server: ServerAddress, user: String, password: String, tls: TLSConfiguration?
+    ) async throws -> String {
+        let context = try tls.map(context)
         let body = try JSONEncoder().encode(Ask(user: user, password: password))
         let group = MultiThreadedEventLoopGroup.singleton
         let loop = group.next()
@@ -27,6 +32,10 @@ enum DemoLogin {
         do {
             channel = try await ClientBootstrap(group: loop).connectTimeout(.seconds(5)).channelInitializer { channel in
                 channel.eventLoop.makeCompletedFuture {
+                    if let context {
+                        try channel.pipeline.syncOperations.addHandler(
+                            NIOSSLClientHandler(context: context, serverHostname: server.certificateName))
+                    }
                     try channel.pipeline.syncOperations.addHTTPClientHandlers()
                     try channel.pipeline.syncOperations.addHandler(OneAnswer(answered))
                 }
@@ -61,6 +70,12 @@ enum DemoLogin {
         }
         return token
     }
+
+    private static func context(_ tls: TLSConfiguration) throws -> NIOSSLContext {
+        do { return try NIOSSLContext(configuration: tls) } catch {
+            throw ToolError("TLS cannot be set up: \(error)")
+        }
+    }
 }
 
 /// Collects one response. Confined to its channel's loop.
@@ -90,7 +105,9 @@ private final class OneAnswer: ChannelInboundHandler {
     }
 
     func errorCaught(context: ChannelHandlerContext, error: any Error) {
-        fail(context, ToolError("the API's answer is unreadable: \(error)"))
+        let isTLS = error is NIOSSLError || error is NIOSSLExtraError || error is BoringSSLError
+        let words = isTLS ? "the certificate is not trusted for that name, or nobody speaks TLS there" : "\(error)"
+        fail(context, ToolError("the API's answer is unreadable: \(words)"))
     }
 
     private func fail(_ context: ChannelHandlerContext, _ error: ToolError) {
