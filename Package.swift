@@ -176,6 +176,7 @@ let package = Package(
         tests(
             "API", ["APIRole", "Wire", "RPC", "Identity", crypto, logging, nio("NIOCore"), nio("NIOPosix")]),
         tests("StoragePath", ["IMRole", "MsgProxyRole", "MsgWriterRole"] + shared),
+        tests("Suite", ["MartletSuite"]),
         tests(
             "Simulation",
             [

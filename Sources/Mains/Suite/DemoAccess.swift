@@ -27,27 +27,41 @@ public struct DemoAccess: Codable, Equatable, Sendable {
     ///
     /// - Throws: `StartError` when the file is damaged or cannot be written.
     public static func load(folder: String) throws -> DemoAccess {
-        let path = folder + "/demo.json"
-        if let data = FileManager.default.contents(atPath: path) {
-            guard let access = try? JSONDecoder().decode(DemoAccess.self, from: data) else {
-                throw StartError(
-                    "\(path) is damaged", cure: "Restore it, or delete it to get new demo passwords and keys")
-            }
-            return access
+        let access = try read(folder) ?? provide(folder)
+        // The same secret alone, for services that connect with `--secret-file`.
+        let file = folder + "/cluster.secret"
+        let secret = Data(access.clusterSecret.utf8)
+        if FileManager.default.contents(atPath: file) != secret {
+            let made = try PrivateFile.write(secret, beside: file)
+            guard rename(made, file) == 0 else { throw PrivateFile.trouble(file, removing: made) }
         }
+        return access
+    }
+
+    private static func path(_ folder: String) -> String { folder + "/demo.json" }
+
+    private static func read(_ folder: String) throws -> DemoAccess? {
+        guard let data = FileManager.default.contents(atPath: path(folder)) else { return nil }
+        guard let access = try? JSONDecoder().decode(DemoAccess.self, from: data) else {
+            throw StartError(
+                "\(path(folder)) is damaged", cure: "Restore it, or delete it to get new demo passwords and keys")
+        }
+        return access
+    }
+
+    /// Makes the file whole or not at all. Services that start together may all come here: the first one's counts.
+    private static func provide(_ folder: String) throws -> DemoAccess {
         let access = make()
         let encoder = JSONEncoder()
         encoder.outputFormatting = [.prettyPrinted, .sortedKeys]
-        let data = try encoder.encode(access)
-        // The same secret alone, for services that connect with `--secret-file`.
-        _ = FileManager.default.createFile(
-            atPath: folder + "/cluster.secret", contents: Data(access.clusterSecret.utf8),
-            attributes: [.posixPermissions: 0o600])
-        let made = FileManager.default.createFile(atPath: path, contents: data, attributes: [.posixPermissions: 0o600])
-        guard made, FileManager.default.contents(atPath: path) == data else {
-            throw StartError("cannot write \(path)", cure: "Make the folder writable and free some space")
+        let made = try PrivateFile.write(try encoder.encode(access), beside: path(folder))
+        // Where a file cannot have two names, the last one's counts; only services started by hand could tell.
+        if link(made, path(folder)) != 0, errno != EEXIST, rename(made, path(folder)) != 0 {
+            throw PrivateFile.trouble(path(folder), removing: made)
         }
-        return access
+        unlink(made)
+        guard let found = try read(folder) else { throw PrivateFile.trouble(path(folder)) }
+        return found
     }
 
     static func make() -> DemoAccess {
@@ -60,7 +74,27 @@ public struct DemoAccess: Codable, Equatable, Sendable {
         var users: [String: String] = [:]
         for name in names { users[name] = word(4) + "-" + word(4) }
         return DemoAccess(
-            app: "demo", keyID: "k-" + word(8), secret: bytes(32), users: users, adminKey: word(32),
+            app: "demo", keyID: "demo." + word(8), secret: bytes(32), users: users, adminKey: word(32),
             clusterSecret: word(48))
+    }
+}
+
+/// Files that only their owner reads, written under another name first: whoever opens the right one finds all of it.
+private enum PrivateFile {
+    /// - Returns: the name that it has now.
+    static func write(_ data: Data, beside path: String) throws -> String {
+        let name = "\(path).\(getpid())"
+        unlink(name)
+        let file = open(name, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0o600)
+        guard file >= 0 else { throw trouble(path) }
+        defer { close(file) }
+        let written = data.withUnsafeBytes { Foundation.write(file, $0.baseAddress, $0.count) }
+        guard written == data.count, fsync(file) == 0 else { throw trouble(path, removing: name) }
+        return name
+    }
+
+    static func trouble(_ path: String, removing name: String? = nil) -> StartError {
+        if let name { unlink(name) }
+        return StartError("cannot write \(path)", cure: "Make the folder writable and free some space")
     }
 }

@@ -19,11 +19,11 @@ struct Listeners: Sendable {
     ]
 
     /// A taken port is told before anything is opened, with the option that chooses another.
-    func checkPorts() throws {
-        let ports = [
-            ("http", settings.httpPort), ("ws", settings.webSocketPort), ("tcp", settings.tcpPort),
-            ("rpc", settings.rpcPort),
-        ]
+    ///
+    /// - Parameter rpc: whether `--rpc-port` is listened on; separate processes have ports of their own for that.
+    func checkPorts(rpc: Bool) throws {
+        var ports = [("http", settings.httpPort), ("ws", settings.webSocketPort), ("tcp", settings.tcpPort)]
+        if rpc { ports.append(("rpc", settings.rpcPort)) }
         for (name, port) in ports where port != 0 {
             if let problem = PortProbe.problem(host: settings.host, port: port) {
                 throw StartError(
@@ -62,8 +62,8 @@ struct Listeners: Sendable {
     ) async throws {
         let config = APIConfig(
             host: settings.host, port: settings.httpPort, adminKey: access.adminKey,
-            demo: DemoLogin(appID: access.app, passwords: access.users), webFolder: WebFolder.path(),
-            webSocket: .port(webSocketPort, tls: settings.tls != nil),
+            demo: settings.demoLogin ? DemoLogin(appID: access.app, passwords: access.users) : nil,
+            webFolder: WebFolder.path(), webSocket: .port(webSocketPort, tls: settings.tls != nil),
             tls: settings.tls.map { APITLS(certificatePath: $0.certificate, keyPath: $0.key) }, expectedRoles: roles,
             version: MartletVersion.number)
         do {
@@ -95,11 +95,17 @@ struct Addresses: Codable, Sendable {
 
     func announce(settings: SuiteSettings, access: DemoAccess, readyFile: String?) throws {
         let users = access.users.sorted { $0.key < $1.key }.map { "\($0.key) / \($0.value)" }
+        let secure = settings.tls != nil
+        let http = "\(secure ? "https" : "http")://\(host):\(httpPort)"
         let lines = [
-            "", "  Martlet is running.", "", "    chat page   http://\(host):\(httpPort)/",
-            "    log in as   " + users.joined(separator: "    "),
-            "    terminal    martlet chat --user alice --to bob    (in this folder, another window)",
-            "    HTTP API    http://\(host):\(httpPort)/v1    TCP \(host):\(tcpPort)    WebSocket \(host):\(wsPort)/ws",
+            "", "  Martlet is running.", "", "    chat page   \(http)/",
+            settings.demoLogin
+                ? "    log in as   " + users.joined(separator: "    ")
+                : "    demo login  " + DemoRule.whyOff(host: host),
+            "    terminal    martlet chat --user alice --to bob\(secure ? " --tls" : "")    "
+                + "(in this folder, another window)",
+            "    HTTP API    \(http)/v1    TCP \(host):\(tcpPort)    WebSocket \(host):\(wsPort)/ws"
+                + (secure ? "    all with TLS" : ""),
             "    data        \(settings.data)    stop with Ctrl-C", "",
         ]
         FileHandle.standardOutput.write(Data((lines.joined(separator: "\n") + "\n").utf8))

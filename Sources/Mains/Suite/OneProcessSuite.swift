@@ -23,7 +23,7 @@ public struct OneProcessSuite: Sendable {
     public func run(readyFile: String?) async throws {
         let logger = Logger(label: "martlet")
         let listeners = Listeners(settings: settings, access: access, logger: logger)
-        try listeners.checkPorts()
+        try listeners.checkPorts(rpc: true)
         let wiring = Wiring(logger: logger, faults: settings.fault)
         let stores = try EmbeddedStores(folder: settings.data, files: settings.fault.files, pushLog: .memory)
         let storage = Lane.thread(name: "storage")

@@ -18,7 +18,7 @@ public struct ProcessSuite: Sendable {
         if settings.tcpPort == 0 { settings.tcpPort = try ports.next() }
         if settings.webSocketPort == 0 { settings.webSocketPort = try ports.next() }
         if settings.httpPort == 0 { settings.httpPort = try ports.next() }
-        try Listeners(settings: settings, access: access, logger: .init(label: "martlet")).checkPorts()
+        try Listeners(settings: settings, access: access, logger: .init(label: "martlet")).checkPorts(rpc: false)
         let topology = Topology(
             services: try Topology.plan.flatMap { role, count in
                 try (1...count).map { .init(name: "\(role)-\($0)", role: role, port: try ports.next()) }

@@ -2,8 +2,8 @@ import Foundation
 import RPC
 import Runtime
 
-/// Which service runs where, when the services are separate processes: a file that the supervisor writes and every
-/// process reads.
+/// Which service runs where, when the services are separate processes: a file that every process reads, written by the
+/// supervisor, or by an operator where systemd is the supervisor.
 public struct Topology: Codable, Equatable, Sendable {
     public struct Service: Codable, Equatable, Sendable {
         /// Unique name, for example `msgwriter-2`.
@@ -21,6 +21,8 @@ public struct Topology: Codable, Equatable, Sendable {
     public var httpPort: Int
     public var tlsCertificate: String?
     public var tlsKey: String?
+    /// Whether the demo users may log in with their passwords.
+    public var demoLogin: Bool
     /// For tests of the checker only.
     public var fault: String?
 
@@ -33,6 +35,7 @@ public struct Topology: Codable, Equatable, Sendable {
         httpPort = settings.httpPort
         tlsCertificate = settings.tls?.certificate
         tlsKey = settings.tls?.key
+        demoLogin = settings.demoLogin
         fault = settings.faultName
     }
 
@@ -40,8 +43,8 @@ public struct Topology: Codable, Equatable, Sendable {
     var settings: SuiteSettings {
         SuiteSettings(
             data: data, host: host, httpPort: httpPort, webSocketPort: webSocketPort, tcpPort: tcpPort,
-            rpcPort: 0, tls: tlsCertificate.flatMap { certificate in tlsKey.map { (certificate, $0) } }, loops: 1,
-            faultName: fault,
+            rpcPort: 0, tls: tlsCertificate.flatMap { certificate in tlsKey.map { (certificate, $0) } },
+            demoLogin: demoLogin, loops: 1, faultName: fault,
             fault: (try? fault.map(InjectedFaults.init(named:))) ?? InjectedFaults())
     }
 
@@ -86,7 +89,9 @@ public struct Topology: Codable, Equatable, Sendable {
         guard let data = FileManager.default.contents(atPath: path),
             let topology = try? JSONDecoder().decode(Topology.self, from: data)
         else {
-            throw StartError("\(path) is not a topology file", cure: "Start the services with `martlet up --processes`")
+            throw StartError(
+                "\(path) is not a topology file",
+                cure: "Start the services with `martlet up --processes`, or see Deploy/config/topology.json")
         }
         return topology
     }

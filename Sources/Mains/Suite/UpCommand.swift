@@ -24,10 +24,16 @@ public struct UpCommand: AsyncParsableCommand {
     public var tcpPort = 7782
     @Option(help: "Port where your own services connect (one process); 0 picks a free one.")
     public var rpcPort = 7783
-    @Option(help: "TLS certificate chain (PEM) for the client ports; needs --tls-key.")
+    @Option(help: "TLS certificate chain (PEM) for the page, the HTTP API and the client ports; needs --tls-key.")
     public var tlsCert: String?
     @Option(help: "TLS private key (PEM).")
     public var tlsKey: String?
+    @Flag(
+        inversion: .prefixedNo,
+        help: ArgumentHelp(
+            "Let the demo users log in with the passwords that are printed, by the page and by /demo/login. "
+                + "Left out: only when --host is a loopback address."))
+    public var demoLogin: Bool?
     @Flag(help: "Run every service as a process of its own.")
     public var processes = false
     @Option(help: "With --processes: start martlet-login, martlet-online ... of this folder instead of this program.")
@@ -61,8 +67,9 @@ public struct UpCommand: AsyncParsableCommand {
             let access = try DemoAccess.load(folder: data)
             let settings = SuiteSettings(
                 data: data, host: host, httpPort: httpPort, webSocketPort: wsPort, tcpPort: tcpPort, rpcPort: rpcPort,
-                tls: tlsCert.flatMap { certificate in tlsKey.map { (certificate, $0) } }, loops: loops,
-                executables: executables, faultName: fault,
+                tls: tlsCert.flatMap { certificate in tlsKey.map { (certificate, $0) } },
+                demoLogin: DemoRule.isOn(host: host, wanted: demoLogin), loops: loops, executables: executables,
+                faultName: fault,
                 fault: try fault.map(InjectedFaults.init(named:)) ?? InjectedFaults())
             if processes {
                 try await ProcessSuite(settings: settings, access: access).run(readyFile: readyFile)
@@ -86,6 +93,8 @@ public struct SuiteSettings: Sendable {
     public var tcpPort: Int
     public var rpcPort: Int
     public var tls: (certificate: String, key: String)?
+    /// Whether the demo users may log in with their passwords.
+    public var demoLogin: Bool
     public var loops: Int
     /// Folder of the services' own executables; nil: this program serves them.
     public var executables: String?
