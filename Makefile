@@ -35,7 +35,7 @@ bench-peers: build-deps peer-deps ## the same chat against ejabberd and mosquitt
 protos: ## regenerate the protobuf code
 	@Protocols/generate.sh
 
-release: build-deps ## every executable, optimised, Swift's libraries inside, into .build/dist
+release: build-deps ## martlet under all its names, optimised, Swift's libraries inside, into .build/dist
 	@Deploy/release.sh
 
 clean: ## forget everything built; data folders stay

@@ -16,6 +16,8 @@ swift build --product martlet
 MARTLET_CHECK_USERS=200 MARTLET_CHECK_SECONDS=30 Tests/EndToEnd/suite/run.sh
 Tests/EndToEnd/processes/run.sh
 MARTLET_KILL=login,msgwriter MARTLET_KILLS=20 MARTLET_CHECK_SECONDS=120 Tests/EndToEnd/processes/run.sh
+# Each service's own executable can be built, too.
+MARTLET_EXECUTABLES=1 swift build
 make release
-python3 Tests/EndToEnd/processes/test_executables.py
+MARTLET_DIST=.build/dist python3 Tests/EndToEnd/release/test_release.py
 echo "soak: done"

@@ -10,7 +10,7 @@ import Runtime
 public struct ServiceOptions: ParsableArguments {
     @Argument(help: "The service's name in the topology, for example im-1.")
     public var name: String
-    @Option(help: "The topology file, topology.json in the data folder of `martlet up --processes`.")
+    @Option(help: "The topology file; `martlet up --processes` keeps it in the data folder as topology.json.")
     public var topology: String
     @Flag(help: ArgumentHelp("End when standard input does: whoever started this is gone.", visibility: .hidden))
     public var supervised = false
@@ -33,7 +33,11 @@ public struct ServiceOptions: ParsableArguments {
                     "\(name) is of the role \(service.role)", cure: "Start it with martlet-\(service.role)")
             }
             if supervised { ParentWatch.start() }
+            // Under a supervisor the folder is the supervisor's.
+            let owns = service.role == Topology.store && !supervised
+            let folder = owns ? try DataFolder(path: found.data) : nil
             try await ServiceProcess(topology: found, service: service).run()
+            withExtendedLifetime(folder) {}
         } catch let error as StartError {
             FileHandle.standardError.write(Data("\(program): \(error)\n".utf8))
             throw ExitCode(1)
@@ -52,6 +56,33 @@ public struct ServeCommand: AsyncParsableCommand {
     public init() {}
 
     public func run() async throws { try await options.run(role: nil, as: "martlet") }
+}
+
+/// This program under a service's name, `martlet-im NAME --topology FILE`: a release is one program of many names.
+public struct NamedService: AsyncParsableCommand {
+    private static let prefix = "martlet-"
+    @OptionGroup public var options: ServiceOptions
+
+    public init() {}
+
+    /// The role that a program's name stands for: "im" for ".../martlet-im"; nil when it is none of the suite's.
+    public static func role(of program: String) -> String? {
+        guard let name = program.split(separator: "/").last, name.hasPrefix(prefix) else { return nil }
+        let role = String(name.dropFirst(prefix.count))
+        return Topology.plan.contains { $0.role == role } ? role : nil
+    }
+
+    private static var own: String { role(of: CommandLine.arguments.first ?? "") ?? "" }
+
+    public static var configuration: CommandConfiguration {
+        CommandConfiguration(
+            commandName: prefix + own, abstract: "The service \(own) of a topology, as a process of its own.",
+            discussion: "Started by `martlet up --processes --executables FOLDER`, or by hand for a service of such a "
+                + "suite.",
+            version: MartletVersion.text)
+    }
+
+    public func run() async throws { try await options.run(role: Self.own, as: Self.prefix + Self.own) }
 }
 
 /// An executable of one role: `martlet-ROLE NAME --topology FILE`.

@@ -4,8 +4,16 @@ import MartletCheck
 import MartletSuite
 import MartletTools
 
-/// The command-line tool: the suite, its clients and its checker.
+/// One program: the command-line tool, or, under the name martlet-im and the like, that service.
 @main
+enum Program {
+    static func main() async {
+        let name = CommandLine.arguments.first ?? ""
+        if NamedService.role(of: name) != nil { await NamedService.main() } else { await Martlet.main() }
+    }
+}
+
+/// The command-line tool: the suite, its clients and its checker.
 struct Martlet: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "martlet",
