@@ -51,8 +51,17 @@ def outcome(client, conversation, request, turn=0):
 
 def places(client, conversation, identifier):
     """The seqs at which history has this client_msg_id."""
-    client.sync()
-    page = client.history(conversation, from_seq=1, limit=200)
+    deadline = time.monotonic() + 10
+    while True:
+        try:
+            client.sync()
+            page = client.history(conversation, from_seq=1, limit=200)
+            break
+        except Refused as refusal:
+            # Services that have just started are found within seconds.
+            if not refusal.failure["retryable"] or time.monotonic() > deadline:
+                raise
+            time.sleep(0.1)
     return [row["seq"] for row in page["messages"] if row_id(row) == identifier]
 
 
