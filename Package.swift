@@ -71,7 +71,7 @@ let package = Package(
         library("Shared", "Wire", ["Identity", protobuf, nio("NIOCore")]),
         library("Shared", "Machinery", []),
         library("Shared", "RPC", ["Wire", "Identity", logging, nio("NIOCore")]),
-        library("Shared", "Ports", ["Wire", "Identity", "RPC"]),
+        library("Shared", "Ports", ["Wire", "Identity", "Machinery", "RPC"]),
         library("Shared", "Runtime", [logging]),
         library("Shared", "ServiceSDK", ["NIOTransport", logging] + shared),
 

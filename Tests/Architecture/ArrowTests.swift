@@ -5,7 +5,7 @@ import Testing
 @Suite struct ArrowTests {
     static let shared: Set = ["Identity", "Wire", "RPC", "Machinery", "Ports", "Runtime"]
     static let system: Set = [
-        "FoundationEssentials", "Foundation", "Synchronization", "Dispatch", "Glibc", "Logging", "Testing",
+        "Swift", "FoundationEssentials", "Foundation", "Synchronization", "Dispatch", "Glibc", "Logging", "Testing",
     ]
     static let roleGroups = ["Edge", "Dispatch", "Chat", "Store", "Push"]
 

@@ -309,3 +309,25 @@ import Wire
         #expect(nameless.actions.refusal(nameless.id)?.isCode(.malformedRequest) == true)
     }
 }
+
+extension RouteTests {
+    /// What goes to a service in one call fits a frame between services; a caller's calls stay together.
+    @Test func callsAreCutByBytesBetweenCallers() throws {
+        var config = RouteConfig()
+        config.bytesPerCall = 10_000
+        var route = Route(RouteMachine(instance: "r1", config: config))
+        _ = route.call(Self.announce([1], "im/a"))
+        let large = TypingRequest.with { $0.conversation = String(repeating: "x", count: 3000) }
+        let ids = (1...4).map { caller in
+            let calls = (1...2).map {
+                serviceCall(1, UInt32(caller * 10 + $0), session: "s\(caller)", key: "c", body: large)
+            }
+            return route.take(.serviceCalls(.with { $0.calls = calls })).id
+        }
+        let asked = route.flush().asked
+        #expect(asked.map { Self.methods($0) } == [[11, 12, 21, 22], [31, 32, 41, 42]])
+        var done: [RoleAction<Never>] = []
+        for call in asked { done += route.answer(call, try Self.echo(call)) }
+        #expect(ids.allSatisfy { done.serviceReplies($0)?.count == 2 })
+    }
+}

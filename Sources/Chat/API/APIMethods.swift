@@ -47,9 +47,7 @@ final class APIMethods: Sendable {
     /// - Throws: malformed_request when the text is no user id.
     func checkedUser(_ id: String, field: String = "user_id") throws -> String {
         guard NameRule.isUser(id) else {
-            throw Failure(
-                .malformedRequest,
-                "\(field) must be 1 to \(NameRule.maxBytes) bytes without spaces, control characters or \"|\"")
+            throw Failure(.malformedRequest, "\(field) must be \(NameRule.userForm)")
         }
         return id
     }

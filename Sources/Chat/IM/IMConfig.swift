@@ -28,6 +28,8 @@ public struct IMConfig: Sendable {
     public var cacheEntries = 65_536
     /// Records in one StoreMessages; a longer batch of one device stays together.
     public var recordsPerCall = 1024
+    /// Bytes of messages in one StoreMessages, which must fit a frame between services.
+    public var bytesPerCall = 4 << 20
     /// Items of one question to User or MsgReader.
     public var questionsPerCall = 500
     public var timeoutMS: UInt32 = 5000

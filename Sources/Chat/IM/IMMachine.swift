@@ -154,8 +154,7 @@ public struct IMMachine: RoleMachine {
     }
 
     private static func traceID(_ call: ServiceCall, _ request: SendRequest) -> String {
-        let id = call.traceID.isEmpty ? request.traceID : call.traceID
-        return id.utf8.count <= RecordLimits.idBytes ? id : ""
+        TraceRule.legal(call.traceID.isEmpty ? request.traceID : call.traceID)
     }
 
     // MARK: Stations

@@ -7,6 +7,7 @@ import Wire
 private struct StoreCall {
     var groups: [UInt64] = []
     var records: [LogRecord] = []
+    var bytes = 0
 }
 
 extension IMMachine {
@@ -29,11 +30,13 @@ extension IMMachine {
                 actions += close(number)
                 continue
             }
-            if !call.groups.isEmpty, call.records.count + records.count > config.recordsPerCall {
-                actions.append(send(&call))
-            }
+            let bytes = records.reduce(0) { $0 + $1.message.count + Self.envelopeBytes }
+            let isFull =
+                call.records.count + records.count > config.recordsPerCall || call.bytes + bytes > config.bytesPerCall
+            if !call.groups.isEmpty, isFull { actions.append(send(&call)) }
             call.groups.append(number)
             call.records += records
+            call.bytes += bytes
         }
         ready = []
         if !call.groups.isEmpty { actions.append(send(&call)) }
@@ -44,6 +47,9 @@ extension IMMachine {
         }
         return actions
     }
+
+    /// Names, ids and numbers of a record, about.
+    private static let envelopeBytes = 256
 
     private mutating func send(_ call: inout StoreCall) -> RoleAction<Never> {
         let token = number()

@@ -44,7 +44,7 @@ extension UserMachine {
             return respond(slot, failure: Failure(.limitExceeded, "at most \(config.maxProfiles) profiles in one call"))
         }
         guard request.userIds.allSatisfy(NameRule.isUser) else {
-            return respond(slot, failure: Failure(.malformedRequest, "a user id is malformed"))
+            return respond(slot, failure: Failure(.malformedRequest, "a user id must be \(NameRule.userForm)"))
         }
         guard !request.userIds.isEmpty else { return respond(slot, ServiceReply()) }
         guard !isFull(loads.count + request.userIds.count) else {
@@ -58,6 +58,9 @@ extension UserMachine {
         return []
     }
 
+    /// Tags and lengths of a profile and its fields, at most.
+    private static let profileFieldBytes = 24
+
     mutating func found(
         _ slot: ServiceSlot, _ user: UserKey, _ row: UserRow?, last: Bool, _ failure: Failure
     ) -> [Action] {
@@ -68,7 +71,15 @@ extension UserMachine {
         profile.userID = user.userID
         profile.exists = Self.exists(row)
         profiles[slot]?.profiles.append(profile)
-        guard last, let response = profiles.removeValue(forKey: slot) else { return [] }
+        guard last, var response = profiles.removeValue(forKey: slot) else { return [] }
+        // The first ones, as many as a frame holds: the caller asks for the others again.
+        var bytes = 0
+        let kept = response.profiles.prefix { profile in
+            bytes += profile.userID.utf8.count + profile.nickname.utf8.count + profile.avatarURL.utf8.count
+            bytes += profile.custom.count + Self.profileFieldBytes
+            return bytes <= config.maxResponseBytes
+        }
+        if kept.count < response.profiles.count { response.profiles = Array(kept) }
         var reply = ServiceReply()
         reply.body = (try? response.serializedData()) ?? .init()
         return respond(slot, reply)

@@ -158,6 +158,6 @@ extension UserMachine {
         event.event.name = "state"
         event.event.body = (try? hint.serializedData()) ?? .init()
         event.notSession = notSession
-        events.events.append(event)
+        events.append(event)
     }
 }

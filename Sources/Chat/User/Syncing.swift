@@ -69,17 +69,26 @@ extension UserMachine {
         syncJobs[job] = sync
         // The first page asks even without rows: the marks are needed.
         guard !page.rows.isEmpty || isFirst else { return seekPeers(job) }
+        askHeads(job)
+        return []
+    }
+
+    private mutating func askHeads(_ job: UInt64) {
+        guard let sync = syncJobs[job] else { return }
         var request = ReadHeads()
         request.shardMarks = sync.token.marks
-        request.queries = page.rows.map { Self.headQuery($0, sync) }
+        request.queries = sync.rows.map { Self.headQuery($0, sync) }
         let asked = (sync: job, count: request.queries.count)
-        if let index = heads.firstIndex(where: { $0.request.shardMarks == request.shardMarks }) {
+        let index = heads.firstIndex {
+            $0.request.shardMarks == request.shardMarks
+                && $0.request.queries.count + request.queries.count <= config.mergedHeads
+        }
+        if let index {
             heads[index].request.queries += request.queries
             heads[index].syncs.append(asked)
         } else {
             heads.append((request, [asked]))
         }
-        return []
     }
 
     private static func headQuery(_ row: IndexRow, _ sync: SyncJob) -> HeadQuery {
@@ -95,9 +104,13 @@ extension UserMachine {
         return query
     }
 
+    /// The answer has the first heads, as many as fit and at least one. A sync that got some of its own goes on behind
+    /// them; one that got none asks again.
     mutating func headsCame(_ syncs: [(sync: UInt64, count: Int)], _ result: CallResult) -> [Action] {
         let count = syncs.reduce(0) { $0 + $1.count }
-        guard case .answered(.headsRead(let read)) = result, !read.hasFailure, read.heads.count == count else {
+        guard case .answered(.headsRead(let read)) = result, !read.hasFailure, read.heads.count <= count,
+            !read.heads.isEmpty || count == 0
+        else {
             var stated: Failure?
             if case .answered(.headsRead(let read)) = result, read.hasFailure { stated = read.failure }
             let failure = Self.failure(of: result, stated)
@@ -106,7 +119,11 @@ extension UserMachine {
         var start = 0
         var actions: [Action] = []
         for asked in syncs {
-            let states = read.heads[start..<start + asked.count]
+            guard start < read.heads.count || asked.count == 0 else {
+                askHeads(asked.sync)
+                continue
+            }
+            let states = read.heads.dropFirst(start).prefix(asked.count)
             start += asked.count
             if syncJobs[asked.sync]?.token.cursor.isEmpty == true {
                 syncJobs[asked.sync]?.token.nextMarks = read.shardMarks
@@ -120,11 +137,13 @@ extension UserMachine {
     private mutating func select(_ job: UInt64, _ states: [HeadState]) -> [Action] {
         guard var sync = syncJobs[job] else { return [] }
         let everything = sync.token.base == 0 && sync.token.marks.isEmpty
+        if states.count < sync.rows.count { sync.hasMoreRows = true }
         var isFull = false
         for (row, state) in zip(sync.rows, states) {
             if everything || state.changed || row.version > sync.token.base {
                 let entry = Self.entry(row, state, user: sync.caller.userID)
-                let size = entry.last.message.count + entry.draft.utf8.count + 5 * row.conversation.utf8.count
+                let names = 2 * row.conversation.utf8.count + entry.peer.utf8.count
+                let size = entry.last.message.count + entry.draft.utf8.count + names + Self.entryFieldBytes
                 let fits = sync.entries.isEmpty || sync.bytes + size <= config.maxResponseBytes
                 guard sync.entries.count < sync.limit, fits else {
                     isFull = true
@@ -144,6 +163,9 @@ extension UserMachine {
         }
         return seekPeers(job)
     }
+
+    /// Tags, lengths and numbers of an entry: those of a busy conversation, not the largest that could be.
+    private static let entryFieldBytes = 96
 
     private static func entry(_ row: IndexRow, _ state: HeadState, user: String) -> ConversationEntry {
         var entry = ConversationEntry()

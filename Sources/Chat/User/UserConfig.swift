@@ -20,7 +20,11 @@ public struct UserConfig: Sendable, Equatable {
     /// Index rows looked at per step of a sync, and steps per call: then the caller gets what there is, and `more`.
     public var scannedRows: UInt32 = 500
     public var maxSteps = 8
-    /// Bytes of last messages and drafts in one page of sync, so that it fits a frame.
+    /// Heads of several syncs in one call to MsgReader, and index rows in one call to the store: a reconnect storm
+    /// comes in many calls instead of one that exceeds a limit.
+    public var mergedHeads = 500
+    public var mergedRows = 2000
+    /// Bytes of one page of sync and of one answer with profiles, so that it fits a frame: about three quarters of it.
     public var maxResponseBytes = 96 * 1024
     /// Changes in one set_state, profiles in one call.
     public var maxChanges = 100

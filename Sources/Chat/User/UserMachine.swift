@@ -78,7 +78,7 @@ public struct UserMachine: RoleMachine {
     /// Seqs that conversations are known to have: their heads, or less.
     var reached: BoundedCache<ConversationRef, UInt64>
     var writer: StateWriter
-    var events = PushEvents()
+    var events: [PushEvent] = []
 
     var profiles: [ServiceSlot: ProfilesResponse] = [:]
     var stateJobs: [UInt64: StateJob] = [:]
@@ -162,10 +162,8 @@ public struct UserMachine: RoleMachine {
             appsPuts = []
         }
         actions += sendReads()
-        if !events.events.isEmpty {
-            actions.append(.tell(.any(.pushProxy), .pushEvents(events)))
-            events = PushEvents()
-        }
+        for part in PushEvents.parts(events) { actions.append(.tell(.any(.pushProxy), .pushEvents(part))) }
+        events = []
         if writer.needsTick, !tickArmed {
             tickArmed = true
             actions.append(.timer(Self.writeTimer, afterMS: config.writeTickMS))
@@ -187,12 +185,7 @@ public struct UserMachine: RoleMachine {
             actions.append(ask(.appsGet(request), .appsGetting(appsGets)))
             appsGets = []
         }
-        if !indexLoads.isEmpty {
-            var request = IndexLoad()
-            request.queries = indexLoads.map(\.query)
-            actions.append(ask(.indexLoad(request), .indexLoading(indexLoads)))
-            indexLoads = []
-        }
+        actions += loadIndexes()
         for batch in heads { actions.append(ask(.readHeads(batch.request), .heads(batch.syncs), at: .msgReader)) }
         heads = []
         if !seeks.isEmpty {
@@ -202,6 +195,30 @@ public struct UserMachine: RoleMachine {
             seeks = []
         }
         return actions
+    }
+
+    private mutating func loadIndexes() -> [Action] {
+        var actions: [Action] = []
+        var start = 0
+        var rows = 0
+        for index in indexLoads.indices {
+            let more = Int(max(1, indexLoads[index].query.limit))
+            if index > start, rows + more > config.mergedRows {
+                actions.append(loadIndex(indexLoads[start..<index]))
+                start = index
+                rows = 0
+            }
+            rows += more
+        }
+        if start < indexLoads.count { actions.append(loadIndex(indexLoads[start...])) }
+        indexLoads = []
+        return actions
+    }
+
+    private mutating func loadIndex(_ items: ArraySlice<(wish: IndexWish, query: IndexQuery)>) -> Action {
+        var request = IndexLoad()
+        request.queries = items.map(\.query)
+        return ask(.indexLoad(request), .indexLoading(Array(items)))
     }
 
     private mutating func ask(_ payload: Payload, _ flight: Flight, at role: RoleName = .userStore) -> Action {

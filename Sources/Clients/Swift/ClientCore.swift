@@ -179,8 +179,7 @@ private final class ClientHandler: ChannelInboundHandler {
         if pending.readableBytes == 0 { pending = incoming } else { pending.writeBuffer(&incoming) }
         var frames: [Frame] = []
         do {
-            // A server's frame carries one message with its envelope, or a page of 200 of them.
-            while let frame = try FrameCodec.decodeStream(&pending, limit: ClientHandler.largestFrame) {
+            while let frame = try FrameCodec.decodeStream(&pending, limit: FrameLimits.afterLoginBytes) {
                 frames.append(frame)
             }
         } catch {
@@ -190,9 +189,6 @@ private final class ClientHandler: ChannelInboundHandler {
         pending.discardReadBytes()
         if !frames.isEmpty { core.received(frames, attempt: attempt) }
     }
-
-    /// 200 messages of 32 KiB, and what a 4-byte length can say at most is far above.
-    static let largestFrame = 8 * 1024 * 1024
 
     func channelInactive(context: ChannelHandlerContext) {
         core.lost("the server closed the connection", attempt: attempt)

@@ -32,17 +32,27 @@ extension RouteMachine {
 
     /// The calls of one flush, by instance, in the order in which instances came up.
     private struct Plan {
-        var batches: [(instance: ServiceTable.Instance, items: [UpItem])] = []
+        var batches: [(instance: ServiceTable.Instance, items: [UpItem], bytes: Int)] = []
         var position: [String: Int] = [:]
+        let mostBytes: Int
 
+        /// A batch that is big enough ends where a caller's calls end: those of one key come in one call and stay
+        /// together.
         mutating func add(_ item: UpItem, to instance: ServiceTable.Instance) {
-            if let index = position[instance.id] {
+            let bytes = item.call.body.count + Self.envelopeBytes
+            if let index = position[instance.id],
+                batches[index].bytes + bytes <= mostBytes || batches[index].items.last?.slot.job == item.slot.job
+            {
                 batches[index].items.append(item)
+                batches[index].bytes += bytes
             } else {
                 position[instance.id] = batches.count
-                batches.append((instance, [item]))
+                batches.append((instance, [item], bytes))
             }
         }
+
+        /// Names of the caller and numbers, about.
+        private static let envelopeBytes = 256
     }
 
     mutating func gather(_ id: CallID, _ calls: ServiceCalls, _ deadline: UInt64) -> [Action] {
@@ -63,7 +73,7 @@ extension RouteMachine {
         let items = waiting
         waiting = []
         var actions: [Action] = []
-        var plan = Plan()
+        var plan = Plan(mostBytes: config.bytesPerCall)
         var together: [OrderKey: ServiceTable.Instance] = [:]
         for item in items {
             let service = ServiceKey(svid: item.call.svid, app: item.call.caller.appID)
@@ -79,7 +89,7 @@ extension RouteMachine {
                 continue
             }
             if let key, known == nil { together[key] = instance }
-            if !item.call.traceID.isEmpty { actions.append(.trace(item.call.traceID, hop: "route up")) }
+            if TraceRule.isLegal(item.call.traceID.utf8) { actions.append(.trace(item.call.traceID, hop: "route up")) }
             plan.add(item, to: instance)
         }
         for batch in plan.batches { actions.append(send(batch.instance, batch.items, now)) }

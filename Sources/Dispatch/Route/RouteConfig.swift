@@ -17,6 +17,9 @@ public struct RouteConfig: Sendable, Equatable {
     public var downTimeoutMS: UInt32 = 12_000
     /// Items of ServiceCalls not answered yet; more are refused with `overloaded`. A few seconds of full load.
     public var maxItems = 65_536
+    /// Bytes of bodies in one call to a service, which must fit a frame between services; one caller's calls stay
+    /// together, so the last caller may exceed it.
+    public var bytesPerCall = 4 << 20
     /// Registrations (service, instance) at once.
     public var maxRegistrations = 65_536
     /// Repeatable methods of one service; they are searched one by one, and only after a failure.

@@ -29,6 +29,12 @@ extension LoginMachine {
         for item in request.items {
             let body = item.event.buffer
             var result = EventResult()
+            // No client takes such a frame: it would end the connections of all of them.
+            guard body.readableBytes < FrameLimits.afterLoginBytes else {
+                result.sessions = Array(repeating: .notHere, count: item.sessions.count)
+                response.results.append(result)
+                continue
+            }
             for session in item.sessions {
                 guard let id = find(session), let connection = connections[id] else {
                     result.sessions.append(.notHere)

@@ -81,10 +81,10 @@ struct Handshake: Sendable {
     /// Takes the token and the device's names; the failure that the client is told, or nil.
     mutating func take(_ request: Authenticate) -> Failure? {
         guard NameRule.isUser(request.deviceID) else {
-            return Failure(.badDevice, "device_id has 1 to \(NameRule.maxBytes) bytes without spaces")
+            return Failure(.badDevice, "device_id must be \(NameRule.userForm)")
         }
         guard NameRule.isUser(request.platform) else {
-            return Failure(.badDevice, "platform has 1 to \(NameRule.maxBytes) bytes without spaces")
+            return Failure(.badDevice, "platform must be \(NameRule.userForm)")
         }
         do {
             token = try UnverifiedToken(request.token)

@@ -77,6 +77,11 @@ extension LoginMachine {
         guard drainUntilMicros == nil else {
             return fail(id, header.requestID, Failure(.goingAway, "this server is going away"))
         }
+        // Keys are compared as text here and as bytes elsewhere: two spellings would be one key or two.
+        guard NameRule.isNormal(key) else {
+            let text = "the key must be UTF-8 in normalization form NFC"
+            return fail(id, header.requestID, Failure(.malformedRequest, text))
+        }
         let held = held(header, turn, body)
         guard let arrival = connections[id]?.session?.keys.arrive(held, key: key, now: now.micros, config: config)
         else { return }
@@ -195,10 +200,17 @@ extension LoginMachine {
         connections[ticket.connection]?.session?.heldBytes -= ticket.bytes
         if reply.hasFailure {
             fail(ticket.connection, ticket.requestID, reply.failure)
+        } else if reply.body.count > Self.largestAnswer {
+            // The client would have to end the connection: the limit holds in both directions.
+            let text = "the service's answer has \(reply.body.count) bytes; a frame holds \(Self.largestAnswer)"
+            fail(ticket.connection, ticket.requestID, Failure(.limitExceeded, text))
         } else {
             write(ticket.connection, .response(requestID: ticket.requestID, ByteBuffer(bytes: reply.body)))
         }
     }
+
+    /// Type and request id stand in front of a response's body.
+    private static let largestAnswer = FrameLimits.afterLoginBytes - 5
 
     private mutating func settleKey(_ id: ConnectionID, _ key: String, _ broken: UInt16?) {
         guard let end = connections[id]?.session?.keys.settle(key, broken: broken, now: now.micros) else { return }
@@ -221,14 +233,15 @@ extension LoginMachine {
     }
 }
 
-/// Finds the trace id (field 3) of a SendRequest without decoding the rest; "" when there is none.
+/// Finds the trace id (field 3) of a SendRequest without decoding the rest; "" when there is none, or none that may be
+/// written into logs.
 enum TraceScan {
     static func traceID(_ body: ByteBuffer) -> String {
         var rest = body
         while let tag = varint(&rest) {
             guard let length = field(tag, &rest) else { return "" }
             guard let bytes = rest.readSlice(length: length) else { return "" }
-            if tag == 3 << 3 | 2 { return String(buffer: bytes) }
+            if tag == 3 << 3 | 2 { return TraceRule.isLegal(bytes.readableBytesView) ? String(buffer: bytes) : "" }
         }
         return ""
     }

@@ -30,6 +30,7 @@ extension OnlineMachine {
             case .caller(let slot):
                 actions += settle(slot, one.map { .lookedUp($0) } ?? .failed(Self.failure(of: result)))
             case .service(let slot, let last):
+                usersAsked -= 1
                 actions += present(slot, item.user, one, last: last, Self.failure(of: result))
             case .revocation(let epoch, let since):
                 actions += closeRevoked(item.user, epoch, since, one, now)
@@ -73,18 +74,21 @@ extension OnlineMachine {
             return Failure(.limitExceeded, "at most \(config.maxUsersPerCall) users in one call")
         }
         guard request.userIds.allSatisfy(NameRule.isUser) else {
-            return Failure(.malformedRequest, "a user id has 1 to \(NameRule.maxBytes) bytes without spaces")
+            return Failure(.malformedRequest, "a user id must be \(NameRule.userForm)")
         }
-        guard !isFull(request.userIds.count), lookups.count + request.userIds.count <= config.maxItems else {
-            return Failure(.overloaded, "online has \(config.maxItems) items waiting")
+        var named: Set<String> = []
+        let users = request.userIds.filter { named.insert($0).inserted }
+        guard !isFull(users.count), askedSinceFlush + users.count <= config.maxLookupsPerFlush else {
+            return Failure(.overloaded, "online has as many users to look up as it takes", retryAfterMS: 300)
         }
         let app = call.caller.appID
-        if call.method == Method.subscribe, let failure = subscribe(call.caller, request.userIds) { return failure }
-        guard !request.userIds.isEmpty else { return nil }
+        if call.method == Method.subscribe, let failure = subscribe(call.caller, users) { return failure }
+        guard !users.isEmpty else { return nil }
         presences[slot] = PresenceResponse()
-        for (index, user) in request.userIds.enumerated() {
-            let last = index == request.userIds.count - 1
-            lookups.append((.service(slot, last: last), Who(app: app, user: user).key))
+        usersAsked += users.count
+        askedSinceFlush += users.count
+        for (index, user) in users.enumerated() {
+            lookups.append((.service(slot, last: index == users.count - 1), Who(app: app, user: user).key))
         }
         return nil
     }
@@ -93,7 +97,7 @@ extension OnlineMachine {
         guard !caller.sessionID.isEmpty else {
             return Failure(.forbidden, "only a connected session can subscribe to presence")
         }
-        let list = Set(users).map { Who(app: caller.appID, user: $0) }
+        let list = users.map { Who(app: caller.appID, user: $0) }
         guard watches.pairs - watches.size(session: caller.sessionID) + list.count <= config.maxWatched else {
             return Failure(.overloaded, "online holds \(config.maxWatched) subscriptions already")
         }
@@ -120,7 +124,18 @@ extension OnlineMachine {
         return respond(slot, response)
     }
 
-    private mutating func respond(_ slot: PartedCalls<ServiceReply>.Slot, _ response: PresenceResponse) -> [Action] {
+    /// Platforms are the clients' own words: those of many users may not fit a frame, and then the rest goes without.
+    private static func fit(_ response: inout PresenceResponse, platformBytes most: Int) {
+        var bytes = 0
+        for index in response.users.indices where !response.users[index].platforms.isEmpty {
+            bytes += response.users[index].platforms.reduce(0) { $0 + $1.utf8.count + 2 }
+            if bytes > most { response.users[index].platforms = [] }
+        }
+    }
+
+    private mutating func respond(_ slot: PartedCalls<ServiceReply>.Slot, _ answer: PresenceResponse) -> [Action] {
+        var response = answer
+        Self.fit(&response, platformBytes: config.maxPlatformBytes)
         var reply = ServiceReply()
         reply.body = (try? response.serializedData()) ?? .init()
         return respond(slot, reply)

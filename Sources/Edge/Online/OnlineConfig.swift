@@ -14,10 +14,17 @@ public struct OnlineConfig: Sendable, Equatable {
     public var maxKicks = 65_536
     /// Users that are looked up again after a revocation, at once.
     public var maxRevocations = 65_536
-    /// Items of calls not answered yet; more are refused with `overloaded`.
+    /// Users in calls not answered yet; more are refused with `overloaded`.
     public var maxItems = 65_536
     /// Users in one look-up or subscription.
     public var maxUsersPerCall = 500
+    /// Users whom users' calls may ask about between two flushes; more are refused with `overloaded`. Bounds the
+    /// answers that are held at once: each names all sessions of a user.
+    public var maxLookupsPerFlush = 4096
+    /// Users in one call to the store, and those of a user's call that does not end there.
+    public var usersPerCall = 1024
+    /// Bytes of platforms in one answer to a user, which also names up to `maxUsersPerCall` users.
+    public var maxPlatformBytes = 48 * 1024
     /// (session, watched user) pairs of one Online.
     public var maxWatched = 1_000_000
     /// Watched users looked up per tick; all are seen in at most `maxWatched / polledPerTick` ticks.

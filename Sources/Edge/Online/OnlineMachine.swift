@@ -51,6 +51,9 @@ public struct OnlineMachine: RoleMachine {
     var unregistering: [(slot: Slot, registration: Registration)] = []
     var revoking: [(slot: Slot, item: RevokeItem)] = []
     var lookups: [(wish: Wish, user: UserKey)] = []
+    /// Users in users' calls not answered yet, and those of them since the last flush.
+    var usersAsked = 0
+    var askedSinceFlush = 0
     /// Users found so far for a service call, and the session that subscribes with it.
     var presences: [PartedCalls<ServiceReply>.Slot: PresenceResponse] = [:]
     var kicks = KickQueue()
@@ -89,9 +92,7 @@ public struct OnlineMachine: RoleMachine {
     }
 
     private mutating func take(_ id: CallID, _ payload: Payload) -> [Action] {
-        guard calls.missing + services.missing < config.maxItems else {
-            return [.refuse(id, Failure(.overloaded, "online has \(config.maxItems) items waiting"))]
-        }
+        guard !isFull(1) else { return [full(id)] }
         switch payload {
         case .registerRequest(let request): return register(id, request.registrations)
         case .unregisterRequest(let request): return unregister(id, request.registrations)
@@ -143,13 +144,27 @@ public struct OnlineMachine: RoleMachine {
             actions.append(ask(.revokeRequest(request), .revoking(revoking)))
             revoking = []
         }
-        if !lookups.isEmpty {
+        for part in takeLookups() {
             var request = LookupRequest()
-            request.users = lookups.map(\.user)
-            actions.append(ask(.lookupRequest(request), .lookingUp(lookups)))
-            lookups = []
+            request.users = part.map(\.user)
+            actions.append(ask(.lookupRequest(request), .lookingUp(part)))
         }
         return actions + sendHints() + sendKicks(now) + armRetry()
+    }
+
+    /// In parts of about `usersPerCall`. A user's call is in one of them, because its answer is put together in order.
+    private mutating func takeLookups() -> [[(wish: Wish, user: UserKey)]] {
+        askedSinceFlush = 0
+        guard !lookups.isEmpty else { return [] }
+        defer { lookups = [] }
+        if lookups.count <= config.usersPerCall { return [lookups] }
+        var parts: [[(wish: Wish, user: UserKey)]] = [[]]
+        for item in lookups {
+            parts[parts.count - 1].append(item)
+            if case .service(_, last: false) = item.wish { continue }
+            if parts[parts.count - 1].count >= config.usersPerCall { parts.append([]) }
+        }
+        return parts.filter { !$0.isEmpty }
     }
 
     private mutating func armRetry() -> [Action] {
@@ -168,7 +183,7 @@ public struct OnlineMachine: RoleMachine {
         ]
     }
 
-    func isFull(_ more: Int) -> Bool { calls.missing + services.missing + more > config.maxItems }
+    func isFull(_ more: Int) -> Bool { calls.missing + services.missing + usersAsked + more > config.maxItems }
 
     mutating func ask(_ payload: Payload, _ flight: Flight) -> Action {
         let token = token()

@@ -124,7 +124,7 @@ extension OnlineMachine {
             return Failure(.malformedRequest, "app_id or user_id is malformed")
         }
         guard NameRule.isUser(registration.deviceID), NameRule.isUser(registration.platform) else {
-            return Failure(.badDevice, "device_id and platform are 1 to \(NameRule.maxBytes) bytes")
+            return Failure(.badDevice, "device_id and platform must be \(NameRule.userForm)")
         }
         guard !registration.sessionID.isEmpty, !registration.loginID.isEmpty else {
             return Failure(.malformedRequest, "session_id and login_id are required")

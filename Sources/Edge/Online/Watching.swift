@@ -46,7 +46,7 @@ extension OnlineMachine {
 
     /// Tells watchers of what a look-up changed.
     mutating func report(_ seen: [(Who, LookupResult)]) -> [Action] {
-        var events = PushEvents()
+        var events: [PushEvent] = []
         for (who, found) in seen {
             let watchers = watches.saw(who, found)
             guard !watchers.isEmpty else { continue }
@@ -58,8 +58,8 @@ extension OnlineMachine {
             event.event.svid = WellKnownService.online
             event.event.name = "presence"
             event.event.body = (try? change.serializedData()) ?? .init()
-            events.events.append(event)
+            events.append(event)
         }
-        return events.events.isEmpty ? [] : [.tell(.any(.pushProxy), .pushEvents(events))]
+        return PushEvents.parts(events).map { .tell(.any(.pushProxy), .pushEvents($0)) }
     }
 }

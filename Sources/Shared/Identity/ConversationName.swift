@@ -84,35 +84,3 @@ public enum ConversationName: Hashable, Sendable {
         one.utf8.lexicographicallyPrecedes(other.utf8)
     }
 }
-
-/// What apps may call their users, groups, devices and themselves.
-public enum NameRule {
-    /// Longest user, group, device or app id, in UTF-8 bytes: a pair's id then fits one index page comfortably.
-    public static let maxBytes = 64
-
-    /// Users, groups and devices: 1 to 64 bytes of UTF-8 without control characters, space or `|`.
-    public static func isUser(_ name: String) -> Bool {
-        var name = name
-        return name.withUTF8 { isUser($0) }
-    }
-
-    static func isUser(_ bytes: UnsafeBufferPointer<UInt8>) -> Bool {
-        guard !bytes.isEmpty, bytes.count <= maxBytes else { return false }
-        for byte in bytes where byte <= 0x20 || byte == 0x7c || byte == 0x7f { return false }
-        return true
-    }
-
-    /// Apps: 1 to 64 of a-z, 0-9, `-` and `_`.
-    public static func isApp(_ name: String) -> Bool {
-        var name = name
-        return name.withUTF8 { bytes in
-            guard !bytes.isEmpty, bytes.count <= maxBytes else { return false }
-            for byte in bytes {
-                let legal =
-                    (0x61...0x7a).contains(byte) || (0x30...0x39).contains(byte) || byte == 0x2d || byte == 0x5f
-                guard legal else { return false }
-            }
-            return true
-        }
-    }
-}

@@ -26,8 +26,16 @@ public enum StableHash {
         return hash ^ (hash >> 33)
     }
 
+    /// The same of one part, without an array.
+    public static func of(_ one: String) -> UInt64 { mix(add(one, to: seed)) }
+
     /// The log bucket of a conversation: hash(app, conversation) mod V. `buckets` is fixed for a log generation.
     public static func bucket(app: String, conversation: String, buckets: UInt32) -> UInt32 {
-        UInt32(truncatingIfNeeded: of(app, conversation) % UInt64(buckets))
+        bucket(of(app, conversation), buckets: buckets)
+    }
+
+    /// The same, of hash(app, conversation).
+    public static func bucket(_ hash: UInt64, buckets: UInt32) -> UInt32 {
+        UInt32(truncatingIfNeeded: hash % UInt64(buckets))
     }
 }

@@ -50,7 +50,7 @@ public struct TokenIssuer: Sendable, Equatable {
     /// - Throws: `TokenError.malformed` when the app or user id is illegal.
     public func issue(_ claims: TokenClaims) throws(TokenError) -> String {
         guard NameRule.isApp(claims.appID) else { throw .malformed("not an app id") }
-        guard NameRule.isUser(claims.userID) else { throw .malformed("not a user id") }
+        guard NameRule.isUser(claims.userID) else { throw .malformed("a user id must be \(NameRule.userForm)") }
         let body = Body(
             app: claims.appID, sub: claims.userID, exp: claims.expiresAt,
             iat: claims.issuedAt == 0 ? nil : claims.issuedAt, nbf: claims.notBefore == 0 ? nil : claims.notBefore,

@@ -39,7 +39,7 @@ public struct UnverifiedToken: Sendable, Equatable {
         }
         let body = try Self.json(Body.self, parts[1], "claims")
         guard NameRule.isApp(body.app) else { throw .malformed("claim app is not an app id") }
-        guard NameRule.isUser(body.sub) else { throw .malformed("claim sub is not a user id") }
+        guard NameRule.isUser(body.sub) else { throw .malformed("claim sub must be a user id: \(NameRule.userForm)") }
         guard let signature = Base64URL.decode(parts[2]) else { throw .malformed("the signature is not base64url") }
         claims = TokenClaims(
             appID: body.app, userID: body.sub, expiresAt: try Self.whole(body.exp, "exp"),

@@ -25,7 +25,8 @@ public protocol RecentStore: RowReader {
     /// Writes about that many rows, whole buckets at a time, longest waiting first.
     func flush(rows: Int) throws(Failure)
 
-    /// Heads and exact unread counts. `marks` is what an earlier answer said, or empty.
+    /// Heads and exact unread counts. `marks` is what an earlier answer said, or empty. Answers the first queries, as
+    /// many as `RowLimits.answerBytes` hold and at least one; the caller asks again for the others.
     func heads(_ queries: [HeadQuery], since marks: Data) -> HeadsRead
 
     /// Looks at up to `limit` dedup entries and drops those that left the window. True when there is more to do soon.
@@ -65,7 +66,8 @@ public enum RowLimits {
     public static let pageRowsDefault = 200
     /// A page ends early, dense all the same, when its messages exceed this: 200 of the largest messages fit.
     public static let pageBytes = 8 << 20
-    /// Messages of all pages of an answer, which must fit a frame between services; pages beyond fail as overloaded.
+    /// Messages of all pages or heads of an answer, which must fit a frame between services; pages beyond fail as
+    /// overloaded, heads beyond are left out.
     public static let answerBytes = 12 << 20
     /// Queries in one call.
     public static let queries = 4096

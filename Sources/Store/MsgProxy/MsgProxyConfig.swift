@@ -15,6 +15,19 @@ public struct MsgProxyConfig: Sendable {
     public var entriesPerAppend = 4096
     public var bytesPerAppend = 4 << 20
     public var timeoutMS: UInt32 = 5000
+    /// Messages a second, and at once, of one conversation through this instance; more are `rate_limited`. IM lets 200
+    /// pass, of one instance: this holds for all of them and for what services write.
+    public var conversationPerSecond = 200
+    public var conversationBurst = 400
+    /// The same of one app. Far above what one process stores: for the app that would take the others' share.
+    public var appPerSecond = 50_000
+    public var appBurst = 100_000
+    /// Conversations and apps near their limits that are told apart.
+    public var limitedConversations = 4096
+    public var limitedApps = 256
+    /// A record's time is at most this far ahead of this instance's clock; a later one is brought back. Row times never
+    /// go back, so one from the future would stay on top of its conversation.
+    public var aheadMS: UInt64 = 300_000
     /// For tests of the checker only.
     public var fault = FaultHook()
 

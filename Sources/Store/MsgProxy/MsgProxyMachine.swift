@@ -39,17 +39,22 @@ public struct MsgProxyMachine: RoleMachine {
     /// Records gathered or being appended, per bucket.
     private var waiting: [Int]
     private var waitingBytes = 0
+    private var conversations: RateTable
+    private var apps: RateTable
 
     public init(config: MsgProxyConfig) {
         self.config = config
         self.fault = config.fault
+        self.conversations = RateTable(
+            perSecond: config.conversationPerSecond, burst: config.conversationBurst, keys: config.limitedConversations)
+        self.apps = RateTable(perSecond: config.appPerSecond, burst: config.appBurst, keys: config.limitedApps)
         self.waiting = Array(repeating: 0, count: Int(config.buckets))
     }
 
     public mutating func on(_ event: RoleEvent<Never>, now: Instant) -> [RoleAction<Never>] {
         switch event {
         case .start, .timer: return []
-        case .call(let id, .storeMessages(let body), _): return receive(id, body.records)
+        case .call(let id, .storeMessages(let body), _): return receive(id, body.records, now)
         case .call(let id, _, _):
             return [.refuse(id, Failure(.malformedRequest, "MsgProxy takes StoreMessages only"))]
         case .reply(let token, let result): return appended(token, result)
@@ -59,7 +64,7 @@ public struct MsgProxyMachine: RoleMachine {
 
     // MARK: In
 
-    private mutating func receive(_ id: CallID, _ records: [LogRecord]) -> [RoleAction<Never>] {
+    private mutating func receive(_ id: CallID, _ records: [LogRecord], _ now: Instant) -> [RoleAction<Never>] {
         guard waitingBytes < config.waitingBytes else {
             return [.refuse(id, Failure(.overloaded, "\(config.waitingBytes) bytes wait for the log"))]
         }
@@ -68,17 +73,19 @@ public struct MsgProxyMachine: RoleMachine {
         var mine: [LogEntry] = []
         var broken: Set<SenderLane> = []
         var traces: [RoleAction<Never>] = []
+        let latest = now.wallMS + config.aheadMS
         for (position, record) in records.enumerated() {
             let lane = SenderLane(record)
-            let bucket = Int(
-                StableHash.bucket(app: record.appID, conversation: record.conversation, buckets: config.buckets))
-            let decision = broken.contains(lane) ? .failure(SenderLane.behind) : entry(record, bucket: bucket)
+            let hash = StableHash.of(record.appID, record.conversation)
+            let bucket = Int(StableHash.bucket(hash, buckets: config.buckets))
+            let decision =
+                broken.contains(lane) ? .failure(SenderLane.behind) : entry(record, hash, bucket: bucket, now)
             switch decision {
             case .success(let entry):
                 waiting[bucket] += 1
                 waitingBytes += entry.record.count
                 mine.append(entry)
-                request.results[position].sentMs = record.timeMs
+                request.results[position].sentMs = min(record.timeMs, latest)
                 request.appended.append(
                     Appended(position: position, lane: lane, bucket: bucket, bytes: entry.record.count))
                 if !record.traceID.isEmpty { traces.append(.trace(record.traceID, hop: "msgproxy")) }
@@ -94,7 +101,9 @@ public struct MsgProxyMachine: RoleMachine {
         return traces
     }
 
-    private func entry(_ record: LogRecord, bucket: Int) -> Result<LogEntry, Failure> {
+    private mutating func entry(
+        _ record: LogRecord, _ hash: UInt64, bucket: Int, _ now: Instant
+    ) -> Result<LogEntry, Failure> {
         switch record.verdict(partition: UInt32(bucket), partitions: config.buckets) {
         case .placeholder(let failure), .dead(let failure): return .failure(failure)
         case .storable: break
@@ -102,13 +111,28 @@ public struct MsgProxyMachine: RoleMachine {
         guard waiting[bucket] < config.waitingPerBucket else {
             return .failure(Failure(.busy, "the conversation's bucket is behind", retryAfterMS: 2000))
         }
-        guard let bytes: Data = try? record.serializedBytes() else {
+        if let wait = conversations.take(hash, nowMicros: now.micros) {
+            let text = "over \(config.conversationPerSecond) messages a second in one conversation"
+            return .failure(Failure(.rateLimited, text, retryAfterMS: wait))
+        }
+        if let wait = apps.take(StableHash.of(record.appID), nowMicros: now.micros) {
+            let text = "over \(config.appPerSecond) messages a second of one app"
+            return .failure(Failure(.rateLimited, text, retryAfterMS: wait))
+        }
+        guard let bytes = Self.encoded(record, latest: now.wallMS + config.aheadMS) else {
             return .failure(Failure(.internalError, "the record could not be encoded"))
         }
         var entry = LogEntry()
         entry.partition = UInt32(bucket)
         entry.record = bytes
         return .success(entry)
+    }
+
+    private static func encoded(_ record: LogRecord, latest: UInt64) -> Data? {
+        guard record.timeMs > latest else { return try? record.serializedBytes() }
+        var early = record
+        early.timeMs = latest
+        return try? early.serializedBytes()
     }
 
     // MARK: Appending

@@ -10,7 +10,7 @@ struct Miscount: Sendable {
 
     mutating func apply(to heads: inout [HeadState], _ queries: [HeadQuery]) {
         guard hook.isArmed || victim != nil else { return }
-        for (index, query) in queries.enumerated() where heads[index].seq > 0 {
+        for (index, query) in queries.prefix(heads.count).enumerated() where heads[index].seq > 0 {
             if victim == nil, hook.fires(.miscountOne) { victim = query }
             guard let victim, victim.appID == query.appID, victim.userID == query.userID,
                 victim.conversation == query.conversation

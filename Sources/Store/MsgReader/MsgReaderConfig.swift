@@ -10,6 +10,9 @@ public struct MsgReaderConfig: Sendable, Equatable {
     public var storeTimeoutMS: UInt32 = 3000
     /// Queries not answered yet; more are refused with `overloaded`.
     public var maxItems = 16_384
+    /// Queries of several callers in one call to a store. A store refuses more than 4,096, and one that is slow or
+    /// fails should fail few.
+    public var mergedQueries = 500
     /// Pages in one history request.
     public var maxQueries = 50
     /// Rows in one page.

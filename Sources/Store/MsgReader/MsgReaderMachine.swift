@@ -32,7 +32,7 @@ public struct MsgReaderMachine: RoleMachine {
     enum Flight: Sendable {
         case hot([RowsWish])
         case recent([RowsWish])
-        case heads([(id: CallID, count: Int)], [HeadQuery])
+        case heads(HeadsBatch)
         case index([(job: UInt64, page: Int)])
     }
 
@@ -140,7 +140,12 @@ public struct MsgReaderMachine: RoleMachine {
             return wishes.flatMap { settle($0.wish, page) }
         }
         var actions: [Action] = []
-        for (wish, page) in zip(wishes, read.pages) {
+        for (index, (wish, page)) in zip(wishes, read.pages).enumerated() {
+            // Too much for one answer together with others' pages: the next call begins with it.
+            if index > 0, page.hasFailure, page.failure.isCode(.overloaded) {
+                forRecent.append(wish)
+                continue
+            }
             guard !page.hasFailure, !Page.isComplete(page, for: wish.query) else {
                 actions += settle(wish.wish, page)
                 continue
@@ -178,35 +183,56 @@ public struct MsgReaderMachine: RoleMachine {
     private mutating func readHeads(_ id: CallID, _ request: ReadHeads) -> [Action] {
         guard !isFull(request.queries.count) else { return [full(id)] }
         headsWaiting += request.queries.count
+        gatherHeads(id, request)
+        return []
+    }
+
+    private mutating func gatherHeads(_ id: CallID, _ request: ReadHeads) {
         let caller = (id: id, count: request.queries.count)
-        if let index = heads.firstIndex(where: { $0.request.shardMarks == request.shardMarks }) {
+        let index = heads.firstIndex {
+            $0.request.shardMarks == request.shardMarks
+                && $0.request.queries.count + request.queries.count <= config.mergedQueries
+        }
+        if let index {
             heads[index].request.queries += request.queries
             heads[index].callers.append(caller)
         } else {
             heads.append(HeadsBatch(request: request, callers: [caller]))
         }
-        return []
     }
 
-    private mutating func headsCame(
-        _ callers: [(id: CallID, count: Int)], _ queries: [HeadQuery], _ result: CallResult
-    ) -> [Action] {
-        let count = callers.reduce(0) { $0 + $1.count }
-        headsWaiting -= count
-        guard case .answered(.headsRead(var read)) = result, !read.hasFailure, read.heads.count == count else {
+    /// The store answers as many as fit, at least one. The caller among whose queries the answer ends gets those that
+    /// came, and asks for the others itself; those behind it are asked for again.
+    private mutating func headsCame(_ batch: HeadsBatch, _ result: CallResult) -> [Action] {
+        let count = batch.request.queries.count
+        guard case .answered(.headsRead(var read)) = result, !read.hasFailure, read.heads.count <= count,
+            !read.heads.isEmpty || count == 0
+        else {
+            headsWaiting -= count
             var failure = Failure(.storeUnavailable, "the recent store did not answer")
             if case .answered(.headsRead(let read)) = result, read.hasFailure { failure = read.failure }
-            return callers.map { .refuse($0.id, failure) }
+            return batch.callers.map { .refuse($0.id, failure) }
         }
-        miscount.apply(to: &read.heads, queries)
+        miscount.apply(to: &read.heads, batch.request.queries)
         var start = 0
-        return callers.map { caller in
-            var part = HeadsRead()
-            part.heads = Array(read.heads[start..<start + caller.count])
-            part.shardMarks = read.shardMarks
-            start += caller.count
-            return .reply(caller.id, .headsRead(part))
+        var actions: [Action] = []
+        for caller in batch.callers {
+            let end = start + caller.count
+            if start < read.heads.count || caller.count == 0 {
+                headsWaiting -= caller.count
+                var part = HeadsRead()
+                part.heads = Array(read.heads.dropFirst(start).prefix(caller.count))
+                part.shardMarks = read.shardMarks
+                actions.append(.reply(caller.id, .headsRead(part)))
+            } else {
+                var again = ReadHeads()
+                again.shardMarks = batch.request.shardMarks
+                again.queries = Array(batch.request.queries[start..<end])
+                gatherHeads(caller.id, again)
+            }
+            start = end
         }
+        return actions
     }
 
     // MARK: calls of a flush
@@ -215,7 +241,7 @@ public struct MsgReaderMachine: RoleMachine {
         switch flight {
         case .hot(let wishes): fromHot(wishes, result, now)
         case .recent(let wishes): fromRecent(wishes, result)
-        case .heads(let callers, let queries): headsCame(callers, queries, result)
+        case .heads(let batch): headsCame(batch, result)
         case .index(let items): entriesCame(items, result, now)
         }
     }
@@ -229,20 +255,27 @@ public struct MsgReaderMachine: RoleMachine {
             actions.append(ask(.any(.user), .indexLoad(load), flight, config.storeTimeoutMS))
             entries = []
         }
-        if !forHot.isEmpty {
-            actions.append(ask(.any(.hotStore), Self.rows(forHot), .hot(forHot), config.hotTimeoutMS))
-            forHot = []
+        for part in parts(forHot) {
+            actions.append(ask(.any(.hotStore), Self.rows(part), .hot(part), config.hotTimeoutMS))
         }
-        if !forRecent.isEmpty {
-            actions.append(ask(.any(.recentStore), Self.rows(forRecent), .recent(forRecent), config.storeTimeoutMS))
-            forRecent = []
+        forHot = []
+        for part in parts(forRecent) {
+            actions.append(ask(.any(.recentStore), Self.rows(part), .recent(part), config.storeTimeoutMS))
         }
+        forRecent = []
         for batch in heads {
-            let flight = Flight.heads(batch.callers, batch.request.queries)
+            let flight = Flight.heads(batch)
             actions.append(ask(.any(.recentStore), .readHeads(batch.request), flight, config.storeTimeoutMS))
         }
         heads = []
         return actions
+    }
+
+    private func parts(_ wishes: [RowsWish]) -> [[RowsWish]] {
+        if wishes.count <= config.mergedQueries { return wishes.isEmpty ? [] : [wishes] }
+        return stride(from: 0, to: wishes.count, by: config.mergedQueries).map { start in
+            Array(wishes[start..<min(start + config.mergedQueries, wishes.count)])
+        }
     }
 
     private static func rows(_ wishes: [RowsWish]) -> Payload {

@@ -17,6 +17,9 @@ public struct MachineScript<Machine: RoleMachine> {
         now.wallMS += ms
     }
 
+    /// The wall clock is set; no time passes.
+    public mutating func setWall(aheadMS: UInt64) { now.wallMS += aheadMS }
+
     public mutating func event(_ event: RoleEvent<Machine.Input>) -> [RoleAction<Machine.Output>] {
         machine.on(event, now: now)
     }

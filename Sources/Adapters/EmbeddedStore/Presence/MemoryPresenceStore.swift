@@ -14,8 +14,10 @@ public final class MemoryPresenceStore: PresenceStore, @unchecked Sendable {
         public static let leaseMS: UInt64 = 6000
         /// No lease is longer, so that a mistaken one ends.
         public static let longestLeaseMS: UInt64 = 60_000
-        /// Sessions of one user: platforms are the client's own words.
-        public static let sessionsPerUser = 64
+        /// Sessions of one user, one a platform: platforms are the client's own words. In an app with `multi_session`
+        /// more of them are meant to be there.
+        public static let sessionsPerUser = 8
+        public static let multiSessionsPerUser = 64
     }
 
     private struct User: Hashable {
@@ -98,8 +100,9 @@ public final class MemoryPresenceStore: PresenceStore, @unchecked Sendable {
         if item.epoch > 0, rivals.contains(where: { $0.born > item.epoch }) {
             return Self.refused(Failure(.displaced, "a later login on \(item.platform) is registered"))
         }
-        guard entries.count - rivals.count < Limits.sessionsPerUser else {
-            return Self.refused(Failure(.limitExceeded, "a user has at most \(Limits.sessionsPerUser) sessions"))
+        let most = item.keepOthers ? Limits.multiSessionsPerUser : Limits.sessionsPerUser
+        guard entries.count - rivals.count < most else {
+            return Self.refused(Failure(.limitExceeded, "a user has at most \(most) sessions"))
         }
         for rival in rivals { forget(user, rival.registration) }
         if !rivals.isEmpty { entries.removeAll { $0.registration.platform == item.platform } }

@@ -11,9 +11,12 @@ extension SQLiteRecentStore {
     }
 
     public func commit(_ buckets: [BucketCommit]) -> [BucketCommitResult] {
-        if let failure = makeRoom() { return buckets.map { Self.result($0, .commitUnavailable, failure) } }
+        if let failure = makeRoom(for: buckets) { return buckets.map { Self.result($0, .commitUnavailable, failure) } }
         commits += 1
         return buckets.map { commit in
+            guard !stuck.contains(commit.bucket) else {
+                return Self.result(commit, .commitUnavailable, Self.stuckFailure(commit.bucket))
+            }
             do throws(SQLiteError) { return try store(commit) } catch {
                 return Self.result(commit, .commitUnavailable, error.failure)
             }
@@ -29,14 +32,18 @@ extension SQLiteRecentStore {
         return result
     }
 
-    /// While the file cannot be written nothing more is taken, so that what waits for it stays small.
-    private func makeRoom() -> Failure? {
-        let isFull = unflushed.rows >= Self.unflushedRows || unflushed.bytes >= Self.unflushedBytes
-        guard isFull || flushFailed else { return nil }
+    private var isFull: Bool { unflushed.rows >= Self.unflushedRows || unflushed.bytes >= Self.unflushedBytes }
+
+    /// While the file cannot be written nothing more is taken, so that what waits for it stays small. A stuck bucket is
+    /// tried again when something is committed to it, and keeps nobody else waiting.
+    private func makeRoom(for buckets: [BucketCommit]) -> Failure? {
+        guard isFull || flushFailed || !stuck.isEmpty && buckets.contains(where: { stuck.contains($0.bucket) }) else {
+            return nil
+        }
         do throws(Failure) {
             try flush()
             return nil
-        } catch { return error }
+        } catch { return flushFailed || isFull ? error : nil }
     }
 
     /// One bucket: all of it or nothing.

@@ -16,7 +16,9 @@ extension SQLiteRecentStore {
         if rows < .max, database.isCheckpointing { return }
         var chosen: [UInt32] = []
         var count = 0
-        for number in unflushed.dirty {
+        // A stuck bucket is tried again when nothing else waits: it must not stand in front of the others.
+        let others = unflushed.dirty.filter { !stuck.contains($0) }
+        for number in rows == .max || others.isEmpty ? unflushed.dirty : others {
             guard count < rows else { break }
             chosen.append(number)
             count += unflushed[number]?.rows.count ?? 0
@@ -27,12 +29,32 @@ extension SQLiteRecentStore {
     /// Before somebody reads rows or heads of the bucket out of the file. On a full disk the file keeps an older state,
     /// which is one consistent cut of each bucket: better read that than nothing.
     func flush(bucketOf name: Name) {
-        for number in unflushed.dirty where unflushed.head(number, name) != nil {
+        for number in unflushed.dirty where !stuck.contains(number) && unflushed.head(number, name) != nil {
             do throws(SQLiteError) { try flush([number]) } catch { return }
         }
     }
 
+    /// All in one transaction; when rows do not fit the file, each bucket in one of its own, and those whose rows they
+    /// are stay behind.
     func flush(_ numbers: [UInt32]) throws(SQLiteError) {
+        do throws(SQLiteError) { try flush(together: numbers) } catch {
+            guard error.isOfRows else { throw error }
+            guard numbers.count > 1 else {
+                stuck.formUnion(numbers)
+                throw error
+            }
+            var first: SQLiteError?
+            for number in numbers {
+                do throws(SQLiteError) { try flush([number]) } catch {
+                    if !error.isOfRows { throw error }
+                    first = first ?? error
+                }
+            }
+            if let first { throw first }
+        }
+    }
+
+    private func flush(together numbers: [UInt32]) throws(SQLiteError) {
         guard !numbers.isEmpty else { return }
         do throws(SQLiteError) {
             var moved: [(Name, HeadEntry)] = []
@@ -51,8 +73,9 @@ extension SQLiteRecentStore {
             for (name, head) in moved { cachedHeads[name] = head }
             for number in numbers { unflushed.flushed(number) }
             flushFailed = false
+            if !stuck.isEmpty { stuck.subtract(numbers) }
         } catch {
-            flushFailed = true
+            flushFailed = !error.isOfRows
             throw error
         }
     }
@@ -69,7 +92,8 @@ extension SQLiteRecentStore {
         move.bind(5, bucket.newest)
         try move.run()
         guard database.changes == 1 else {
-            throw SQLiteError(code: -1, message: "bucket \(number) is not where this process left it")
+            throw SQLiteError(
+                code: SQLiteError.misplaced, message: "bucket \(number) is not where this process left it")
         }
         for slot in bucket.heads.indices {
             let isNew = bucket.heads[slot].no == 0

@@ -74,7 +74,13 @@ extension SQLiteRecentStore {
         let mark = Self.mark(marks).flatMap { $0 <= commits ? $0 : nil } ?? 0
         do throws(SQLiteError) {
             answer.heads.reserveCapacity(queries.count)
-            for query in queries { answer.heads.append(try state(query, mark)) }
+            var bytes = 0
+            for query in queries {
+                let state = try state(query, mark)
+                bytes += state.last.message.count
+                if bytes > RowLimits.answerBytes, !answer.heads.isEmpty { break }
+                answer.heads.append(state)
+            }
             // What is not in the file may be unseen on a full disk, here or on a later page that begins from these
             // marks: it has to count as a change afterwards.
             let seen = unflushed.oldestCommit.map { $0 - 1 } ?? commits

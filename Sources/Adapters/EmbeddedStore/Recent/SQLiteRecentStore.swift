@@ -60,8 +60,10 @@ public final class SQLiteRecentStore: RecentStore, @unchecked Sendable {
     var dedupFloor: UInt64
     var purge = PurgeState()
     var unflushed = Unflushed()
-    /// The last try to write the file failed.
+    /// The last try to write the file failed, whatever the rows.
     var flushFailed = false
+    /// Buckets with rows that the file does not take although it can be written: they wait alone.
+    var stuck: Set<UInt32> = []
     var keys: KeyWindow
 
     struct PurgeState {
@@ -126,11 +128,15 @@ public final class SQLiteRecentStore: RecentStore, @unchecked Sendable {
 
     public func claim(_ claims: [BucketClaim]) -> [BucketClaimResult] {
         do throws(SQLiteError) {
-            try flush(unflushed.dirty.filter { number in claims.contains { $0.bucket == number } })
+            do throws(SQLiteError) {
+                try flush(unflushed.dirty.filter { number in claims.contains { $0.bucket == number } })
+            } catch { if flushFailed { throw error } }
             let results = try database.transaction(
                 { () throws(SQLiteError) in
                     var results: [BucketClaimResult] = []
-                    for claim in claims { results.append(try self.claim(claim)) }
+                    for claim in claims {
+                        results.append(try stuck.contains(claim.bucket) ? Self.stuck(claim) : self.claim(claim))
+                    }
                     return results
                 }, failed: { $0 })
             for result in results where !result.hasFailure {
@@ -145,6 +151,17 @@ public final class SQLiteRecentStore: RecentStore, @unchecked Sendable {
                 return result
             }
         }
+    }
+
+    private static func stuck(_ claim: BucketClaim) -> BucketClaimResult {
+        var result = BucketClaimResult()
+        result.bucket = claim.bucket
+        result.failure = stuckFailure(claim.bucket)
+        return result
+    }
+
+    static func stuckFailure(_ bucket: UInt32) -> Failure {
+        Failure(.storeUnavailable, "rows of bucket \(bucket) do not fit the file; it waits, the others go on")
     }
 
     /// The transaction around the claims has begun: what is unflushed of the buckets was written before.

@@ -8,6 +8,12 @@ struct SQLiteError: Error, Equatable {
     let code: Int32
     let message: String
 
+    /// Not SQLite's: a statement found something else than this process left there.
+    static let misplaced: Int32 = -1
+
+    /// The rows are the trouble, and not the file: it takes others.
+    var isOfRows: Bool { code == Self.misplaced || code & 0xff == SQLITE_CONSTRAINT }
+
     /// For the caller of a port: the same call may succeed later.
     var failure: Failure { Failure(.storeUnavailable, "the database says: \(message)") }
 

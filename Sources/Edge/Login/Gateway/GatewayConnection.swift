@@ -22,8 +22,7 @@ final class GatewayConnection: ChannelInboundHandler {
     private var webSocket: WebSocketDecoder?
     private var state = State.open
     private var frameLimit = FrameLimits.beforeLoginBytes
-    /// The beginning of a frame whose rest has not come; nil between frames.
-    private var partial: ByteBuffer?
+    private var tail = FrameTail()
     /// Gathered since the last flush.
     private var pending: ByteBuffer?
     /// Whether the loop has it in its list of connections to flush.
@@ -52,19 +51,11 @@ final class GatewayConnection: ChannelInboundHandler {
 
     func channelRead(context: ChannelHandlerContext, data: NIOAny) {
         guard state == .open else { return }
-        var bytes = unwrapInboundIn(data)
-        if var whole = partial {
-            partial = nil
-            whole.writeImmutableBuffer(bytes)
-            bytes = whole
-        }
+        var bytes = tail.join(unwrapInboundIn(data))
         let frames = webSocket != nil ? readMessages(&bytes) : readFrames(&bytes)
         defer { loop.readDone(frames: frames) }
-        guard state == .open, bytes.readableBytes > 0 else { return }
-        // A copy of its own: a slice would keep the whole receive buffer alive.
-        var rest = ByteBufferAllocator().buffer(capacity: bytes.readableBytes)
-        rest.writeImmutableBuffer(bytes)
-        partial = rest
+        guard state == .open else { return }
+        tail.keep(&bytes)
     }
 
     /// How many frames there were.
@@ -179,7 +170,7 @@ final class GatewayConnection: ChannelInboundHandler {
         guard state != .closed else { return }
         state = .finishing
         finishAtFlush = true
-        partial = nil
+        tail = FrameTail()
         loop.touch(self)
     }
 
@@ -217,7 +208,7 @@ final class GatewayConnection: ChannelInboundHandler {
     func closed() {
         guard state != .closed else { return }
         state = .closed
-        partial = nil
+        tail = FrameTail()
         pending = nil
         loop.forget(self)
     }

@@ -1,4 +1,5 @@
 import Foundation
+import Machinery
 import RPC
 import Wire
 
@@ -66,6 +67,7 @@ public struct LogMachine: RoleMachine {
     /// The earliest deadline that a timer is set for.
     var armedFor: UInt64?
     private var sweeps = 0
+    private var clock = PatientClock()
     let writeEveryMS: UInt32
     var lastWriteMicros: UInt64 = 0
     var writeArmed = false
@@ -82,7 +84,9 @@ public struct LogMachine: RoleMachine {
 
     public mutating func on(_ event: RoleEvent<Never>, now: Instant) -> [RoleAction<Never>] {
         switch event {
-        case .start: return [.timer(Self.sweepTimer, afterMS: Limits.sweepMS)]
+        case .start:
+            _ = clock.nowMS(micros: now.micros, wallMS: now.wallMS)
+            return [.timer(Self.sweepTimer, afterMS: Limits.sweepMS)]
         case .call(let id, let payload, _): return call(id, payload, now)
         case .reply: return []
         case .timer(Self.sweepTimer): return sweep(now)
@@ -111,6 +115,7 @@ public struct LogMachine: RoleMachine {
     private mutating func sweep(_ now: Instant) -> [RoleAction<Never>] {
         sweeps += 1
         var actions: [RoleAction<Never>] = [.timer(Self.sweepTimer, afterMS: Limits.sweepMS)]
+        let nowMS = clock.nowMS(micros: now.micros, wallMS: now.wallMS)
         let silentBefore = now.micros > Limits.silentMicros ? now.micros - Limits.silentMicros : 0
         for name in logs.keys.sorted() {
             guard var log = logs.removeValue(forKey: name) else { continue }
@@ -119,7 +124,7 @@ public struct LogMachine: RoleMachine {
             }
             do throws(Failure) {
                 try log.store.saveCommitted()
-                if sweeps % Limits.sweepsPerRetention == 0 { _ = try log.store.dropExpired(nowMS: now.wallMS) }
+                if sweeps % Limits.sweepsPerRetention == 0 { _ = try log.store.dropExpired(nowMS: nowMS) }
                 log.complained = false
             } catch {
                 if !log.complained { actions.append(.warn("log upkeep failed", ["log": name, "why": error.message])) }

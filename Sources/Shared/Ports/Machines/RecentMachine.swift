@@ -1,3 +1,4 @@
+import Machinery
 import RPC
 import Wire
 
@@ -17,6 +18,7 @@ public struct RecentMachine<Store: RecentStore>: RoleMachine {
     /// Entries of one step: about a millisecond of work.
     private static var purgeEntries: Int { 1000 }
     private var hasComplained = false
+    private var clock = PatientClock()
     private var isFlushing = false
     private var hasFlushComplained = false
     private static var flushTimer: UInt64 { 2 }
@@ -31,7 +33,9 @@ public struct RecentMachine<Store: RecentStore>: RoleMachine {
 
     public mutating func on(_ event: RoleEvent<Never>, now: Instant) -> [RoleAction<Never>] {
         switch event {
-        case .start: return [.timer(Self.purgeTimer, afterMS: Self.purgeIdleMS)]
+        case .start:
+            _ = clock.nowMS(micros: now.micros, wallMS: now.wallMS)
+            return [.timer(Self.purgeTimer, afterMS: Self.purgeIdleMS)]
         case .call(let id, let payload, _): return call(id, payload)
         case .reply: return []
         case .timer(Self.flushTimer): return writeFile()
@@ -93,8 +97,9 @@ public struct RecentMachine<Store: RecentStore>: RoleMachine {
     }
 
     private mutating func purge(_ now: Instant) -> [RoleAction<Never>] {
+        let nowMS = clock.nowMS(micros: now.micros, wallMS: now.wallMS)
         do throws(Failure) {
-            let goOn = try store.purgeDedup(limit: Self.purgeEntries, nowMS: now.wallMS)
+            let goOn = try store.purgeDedup(limit: Self.purgeEntries, nowMS: nowMS)
             hasComplained = false
             return [.timer(Self.purgeTimer, afterMS: goOn ? Self.purgeStepMS : Self.purgeIdleMS)]
         } catch {
