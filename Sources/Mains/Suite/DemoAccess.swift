@@ -28,7 +28,8 @@ public struct DemoAccess: Codable, Equatable, Sendable {
     /// - Throws: `StartError` when the file is damaged or cannot be written.
     public static func load(folder: String) throws -> DemoAccess {
         let path = folder + "/demo.json"
-        if let data = FileManager.default.contents(atPath: path) {
+        // An empty file is what a power cut leaves of one that was never synced.
+        if let data = FileManager.default.contents(atPath: path), !data.isEmpty {
             guard let access = try? JSONDecoder().decode(DemoAccess.self, from: data) else {
                 throw StartError(
                     "\(path) is damaged", cure: "Restore it, or delete it to get new demo passwords and keys")
@@ -40,12 +41,11 @@ public struct DemoAccess: Codable, Equatable, Sendable {
         encoder.outputFormatting = [.prettyPrinted, .sortedKeys]
         let data = try encoder.encode(access)
         // The same secret alone, for services that connect with `--secret-file`.
-        _ = FileManager.default.createFile(
-            atPath: folder + "/cluster.secret", contents: Data(access.clusterSecret.utf8),
-            attributes: [.posixPermissions: 0o600])
-        let made = FileManager.default.createFile(atPath: path, contents: data, attributes: [.posixPermissions: 0o600])
-        guard made, FileManager.default.contents(atPath: path) == data else {
-            throw StartError("cannot write \(path)", cure: "Make the folder writable and free some space")
+        for (name, bytes) in [("cluster.secret", Data(access.clusterSecret.utf8)), ("demo.json", data)] {
+            if let problem = DurableFile.write(bytes, to: "\(folder)/\(name)", mode: 0o600) {
+                throw StartError(
+                    "cannot write \(folder)/\(name): \(problem)", cure: "Make the folder writable and free some space")
+            }
         }
         return access
     }
