@@ -17,6 +17,7 @@ import Testing
             if file.path.contains("/API/") {
                 allowed.formUnion([
                     "Hummingbird", "HummingbirdCore", "HTTPTypes", "NIOCore", "Crypto", "ServiceLifecycle", "NIOPosix",
+                    "NIOHTTP1",
                 ])
             }
             if file.path.contains("/Login/") {

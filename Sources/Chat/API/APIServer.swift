@@ -1,3 +1,4 @@
+import HTTPTypes
 import Hummingbird
 import HummingbirdCore
 import Logging
@@ -76,20 +77,24 @@ public struct APIServer: Sendable {
 
     private static func server(
         _ responder: APIResponder, _ config: APIConfig, _ logger: Logger, bound: @Sendable @escaping (Int) -> Void
-    ) -> Server<HTTP1Channel> {
+    ) -> Server<GuardedHTTP> {
         var quiet = logger
         quiet.logLevel = max(logger.logLevel, .warning)
-        let channel = HTTP1Channel(
+        let trusted = config.forwardedHeader.flatMap { HTTPField.Name($0) }
+        let http = HTTP1Channel(
             responder: { request, writer, channel in
-                let remote = channel.remoteAddress?.ipAddress ?? ""
+                let remote = AddressGroup.client(
+                    socket: channel.remoteAddress?.ipAddress ?? "", headers: request.headers, trusting: trusted)
                 let response = await responder.respond(to: request, remoteAddress: remote)
                 try await writer.write(response: response.head, body: response.body)
             },
             configuration: .init(
-                idleTimeout: .seconds(config.limits.idleSeconds),
                 httpDecoderConfiguration: .init(
                     maxHeaderFieldSize: APILimits.headerBytes, maxHeaderListSize: 2 * APILimits.headerBytes,
                     maxHeaderFieldCount: APILimits.headers)))
+        let channel = GuardedHTTP(
+            inner: http, limits: config.limits,
+            crowd: Crowd(limits: config.limits, knowsAddresses: config.forwardedHeader == nil))
         return Server(
             childChannelSetup: channel,
             configuration: ServerConfiguration(
