@@ -64,7 +64,9 @@ struct Listeners: Sendable {
             host: settings.host, port: settings.httpPort, adminKey: access.adminKey,
             demo: DemoLogin(appID: access.app, passwords: access.users), webFolder: WebFolder.path(),
             webSocket: .port(webSocketPort, tls: settings.tls != nil), expectedRoles: roles,
-            version: MartletVersion.number)
+            version: MartletVersion.number,
+            // Through the environment, so that the services of `up --processes` have it too.
+            forwardedHeader: ProcessInfo.processInfo.environment["MARTLET_FORWARDED_HEADER"])
         do {
             try await APIServer.start(
                 config: config, directory: wiring.directory, lane: lane, logger: logger
@@ -94,13 +96,16 @@ struct Addresses: Codable, Sendable {
 
     func announce(settings: SuiteSettings, access: DemoAccess, readyFile: String?) throws {
         let users = access.users.sorted { $0.key < $1.key }.map { "\($0.key) / \($0.value)" }
-        let lines = [
+        var lines = [
             "", "  Martlet is running.", "", "    chat page   http://\(host):\(httpPort)/",
             "    log in as   " + users.joined(separator: "    "),
             "    terminal    martlet chat --user alice --to bob    (in this folder, another window)",
             "    HTTP API    http://\(host):\(httpPort)/v1    TCP \(host):\(tcpPort)    WebSocket \(host):\(wsPort)/ws",
             "    data        \(settings.data)    stop with Ctrl-C", "",
         ]
+        if WebFolder.path() == nil {
+            lines.insert("    (no chat page: its files were not found; name their folder in MARTLET_WEB)", at: 4)
+        }
         FileHandle.standardOutput.write(Data((lines.joined(separator: "\n") + "\n").utf8))
         guard let readyFile else { return }
         do {
