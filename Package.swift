@@ -86,7 +86,8 @@ let package = Package(
         role(
             "Chat", "API",
             [
-                crypto, nio("NIOCore"), nio("NIOPosix"), .product(name: "Hummingbird", package: "hummingbird"),
+                crypto, nio("NIOCore"), nio("NIOPosix"), nio("NIOHTTP1"),
+                .product(name: "Hummingbird", package: "hummingbird"),
                 .product(name: "HummingbirdCore", package: "hummingbird"),
                 .product(name: "HummingbirdTLS", package: "hummingbird"), tls,
             ]),
@@ -174,7 +175,8 @@ let package = Package(
             "Transport",
             ["NIOTransport", "ServiceSDK", "RPC", "Wire", "Identity", logging, nio("NIOCore"), nio("NIOPosix")]),
         tests(
-            "API", ["APIRole", "Wire", "RPC", "Identity", crypto, logging, nio("NIOCore"), nio("NIOPosix")]),
+            "API",
+            ["APIRole", "Machinery", "Wire", "RPC", "Identity", crypto, logging, nio("NIOCore"), nio("NIOPosix")]),
         tests("StoragePath", ["IMRole", "MsgProxyRole", "MsgWriterRole"] + shared),
         tests("Suite", ["MartletSuite"]),
         tests(

@@ -13,6 +13,8 @@ cmp .build/storm-1.log .build/storm-2.log
 MARTLET_STOPPED_SECONDS=30 swift test --skip-build --filter StoppedPeerTests
 MARTLET_FUZZ_INPUTS=1000000 swift test --skip-build --filter 'WireTests|EdgeTests'
 swift build --product martlet
+# Whoever soaks has a machine that may trace.
+MARTLET_MUST_TRACE=1 Tests/EndToEnd/durability/run.sh
 MARTLET_CHECK_USERS=200 MARTLET_CHECK_SECONDS=30 Tests/EndToEnd/suite/run.sh
 Tests/EndToEnd/processes/run.sh
 MARTLET_KILL=login,msgwriter MARTLET_KILLS=20 MARTLET_CHECK_SECONDS=120 Tests/EndToEnd/processes/run.sh

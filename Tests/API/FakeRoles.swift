@@ -17,6 +17,10 @@ final class FakeRoles: CallTarget {
         var held: [@Sendable () -> Void]?
         var news: AsyncStream<Void>.Continuation?
         var refusal: Failure?
+        /// Payload kinds of the calls that were answered, in their order.
+        var kinds: [UInt16] = []
+        /// What is refused, by payload kind.
+        var refusedKinds: Set<UInt16> = []
     }
 
     let state = Mutex(State())
@@ -28,6 +32,10 @@ final class FakeRoles: CallTarget {
 
     func accept(_ call: IncomingCall) -> Failure? {
         if let refusal = state.withLock({ $0.refusal }) { return refusal }
+        if state.withLock({ $0.refusedKinds.contains(call.payload.kind) }) {
+            return Failure(.storeUnavailable, "as scripted")
+        }
+        state.withLock { $0.kinds.append(call.payload.kind) }
         let answer = reply(to: call.payload)
         let deliver: @Sendable () -> Void = { call.origin?.reply(call.id, .answered(answer)) }
         let held = state.withLock { state in
@@ -63,9 +71,7 @@ final class FakeRoles: CallTarget {
         switch payload {
         case .appsGet(let get):
             return .appsGot(.with { got in got.apps = state.withLock { s in get.appIds.map { s.apps[$0] ?? App() } } })
-        case .appsPut(let put):
-            state.withLock { s in for app in put.apps { s.apps[app.appID] = app } }
-            return .done(Done())
+        case .appsPut(let put): return .done(state.withLock { Self.store(put, &$0) })
         case .userCheck(let check):
             return .userChecked(
                 .with { checked in
@@ -88,6 +94,19 @@ final class FakeRoles: CallTarget {
             return .serviceReplies(.with { $0.replies = calls.calls.map { serve?($0) ?? Self.healthy($0) } })
         default: return .done(Done())
         }
+    }
+
+    private static func store(_ put: AppsPut, _ state: inout State) -> Done {
+        var done = Done()
+        for app in put.apps {
+            let version = state.apps[app.appID]?.version ?? 0
+            let fits = !put.compare || app.version == version
+            done.failures.append(fits ? Failure() : Failure(.alreadyExists, "another version"))
+            guard fits else { continue }
+            state.apps[app.appID] = app
+            state.apps[app.appID]?.version = version + 1
+        }
+        return done
     }
 
     private static func store(_ user: UserPut, _ state: inout State) {

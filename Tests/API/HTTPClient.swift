@@ -31,6 +31,10 @@ struct HTTPAnswer: Sendable {
 /// One request per connection, with exactly the bytes that a test wants on the wire.
 struct HTTPClient: Sendable {
     let port: Int
+    /// The address that requests come from: any of 127.0.0.0/8.
+    var source = "127.0.0.1"
+
+    func from(_ source: String) -> HTTPClient { HTTPClient(port: port, source: source) }
 
     func send(
         _ method: String, _ path: String, _ body: String? = nil, headers: [String: String] = [:]
@@ -57,6 +61,13 @@ struct HTTPClient: Sendable {
 
     /// Everything that the server says until it closes.
     func raw(_ request: String) async throws -> Data {
+        let (channel, said) = try await open()
+        channel.writeAndFlush(ByteBuffer(string: request), promise: nil)
+        return try await said.get()
+    }
+
+    /// A connection, and everything that the server will have said on it when it closes it.
+    func open(reading: Bool = true) async throws -> (any Channel, EventLoopFuture<Data>) {
         let loop = MultiThreadedEventLoopGroup.singleton.any()
         let promise = loop.makePromise(of: Data.self)
         let connected = ClientBootstrap(group: loop)
@@ -65,11 +76,11 @@ struct HTTPClient: Sendable {
                     try channel.pipeline.syncOperations.addHandler(Collector(promise))
                 }
             }
+            .channelOption(.autoRead, value: reading)
+            .bind(to: try SocketAddress(ipAddress: source, port: 0))
             .connect(host: "127.0.0.1", port: port)
         connected.cascadeFailure(to: promise)
-        let channel = try await connected.get()
-        channel.writeAndFlush(ByteBuffer(string: request), promise: nil)
-        return try await promise.futureResult.get()
+        return (try await connected.get(), promise.futureResult)
     }
 
     /// Isolation: its channel's loop.
@@ -99,6 +110,7 @@ func withAPI(
         $0.apps["demo"] = .with {
             $0.appID = "demo"
             $0.exists = true
+            $0.version = 1
             $0.keys = [
                 .with {
                     $0.keyID = "demo.k0"
@@ -112,6 +124,7 @@ func withAPI(
             ]
         }
     }
+    for user in ["a", "b", "bob"] { roles.state.withLock { $0.users["demo/" + user] = .with { $0.exists = true } } }
     let directory = Directory()
     roles.join(directory)
     let lane = Lane(name: "test", loop: MultiThreadedEventLoopGroup.singleton.any())

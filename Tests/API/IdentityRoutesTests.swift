@@ -128,6 +128,149 @@ private func claims(_ token: String, secret: String) throws -> (header: [String:
         }
     }
 
+    @Test func anAppServerIsNoGuesserHoweverManyRequestsItHas() async throws {
+        try await withAPI { http, roles in
+            // Every request waits for the app's keys at the same time, as after a moment of silence.
+            let waiting = roles.hold()
+            let statuses = try await withThrowingTaskGroup(of: Int.self) { tasks in
+                for _ in 0..<20 {
+                    tasks.addTask {
+                        try await http.post("/v1/tokens", #"{"user_id":"bob"}"#, basic: "demo:s3cret").status
+                    }
+                }
+                tasks.addTask {
+                    var count = 0
+                    for await _ in waiting {
+                        count += 1
+                        if count == 20 { break }
+                    }
+                    roles.release()
+                    return 0
+                }
+                return try await tasks.reduce(into: [Int]()) { $0.append($1) }
+            }
+            #expect(statuses.filter { $0 == 201 }.count == 20, "\(statuses)")
+        }
+    }
+
+    @Test func parallelGuessesAreCountedAll() async throws {
+        try await withAPI { http, _ in
+            let statuses = try await withThrowingTaskGroup(of: Int.self) { tasks in
+                for guess in 0..<20 {
+                    tasks.addTask { try await http.post("/v1/tokens", "{}", basic: "demo:\(guess)").status }
+                }
+                return try await tasks.reduce(into: [Int]()) { $0.append($1) }
+            }
+            #expect(statuses.filter { $0 == 401 }.count == 5 && statuses.filter { $0 == 429 }.count == 15)
+        }
+    }
+
+    @Test func strangersCannotLockAnAppOut() async throws {
+        try await withAPI { http, _ in
+            for address in 2..<16 {
+                for _ in 0..<5 {
+                    let guess = try await http.from("127.0.0.\(address)").post("/v1/tokens", "{}", basic: "demo:x")
+                    #expect(guess.status == 401)
+                }
+            }
+            let right = try await http.post("/v1/tokens", #"{"user_id":"bob"}"#, basic: "demo:s3cret")
+            #expect(right.status == 201)
+        }
+    }
+
+    @Test func behindAProxyItsHeaderSaysWhoGuesses() async throws {
+        try await withAPI {
+            $0.forwardedHeader = "X-Forwarded-For"
+        } _: { http, _ in
+            func ask(_ secret: String, _ forwarded: String) async throws -> Int {
+                let basic = "Basic " + Data("demo:\(secret)".utf8).base64EncodedString()
+                return try await http.send(
+                    "POST", "/v1/tokens", #"{"user_id":"bob"}"#,
+                    headers: ["Authorization": basic, "X-Forwarded-For": forwarded]
+                ).status
+            }
+            // The last entry is the proxy's own; whatever stands before it the client may have made up.
+            var statuses: [Int] = []
+            for guess in 0..<7 { statuses.append(try await ask("no", "198.51.100.\(guess), 203.0.113.7")) }
+            #expect(statuses == [401, 401, 401, 401, 401, 429, 429])
+            #expect(try await ask("s3cret", "203.0.113.7") == 429)
+            #expect(try await ask("s3cret", "203.0.113.7, 203.0.113.8") == 201)
+            // Addresses of one IPv6 customer are one.
+            statuses = []
+            for guess in 0..<7 { statuses.append(try await ask("no", "2001:db8:1:2::\(guess)")) }
+            #expect(statuses == [401, 401, 401, 401, 401, 429, 429])
+            #expect(try await ask("s3cret", "2001:db8:1:3::1") == 201)
+        }
+    }
+
+    @Test func revocationReachesOnlineBeforeTheRow() async throws {
+        let (users, revoke): (UInt16, UInt16) = (76, 17)
+        try await withAPI { http, roles in
+            roles.state.withLock { $0.refusedKinds = [users] }
+            let half = try await http.post("/v1/tokens/revoke", #"{"user_id":"bob"}"#, basic: "demo:s3cret")
+            #expect(half.status == 503)
+            #expect(roles.state.withLock { $0.revoked }.map(\.tokenEpoch) == [1], "logins are refused already")
+            roles.state.withLock { $0.refusedKinds = [] }
+            let again = try await http.post("/v1/tokens/revoke", #"{"user_id":"bob"}"#, basic: "demo:s3cret")
+            #expect(again.status == 200 && again.json["token_epoch"] as? Int == 1, "a retry arrives at the same epoch")
+            let kinds = roles.state.withLock { $0.kinds }.filter { [users, revoke].contains($0) }
+            #expect(kinds == [revoke, revoke, users])
+        }
+    }
+
+    @Test func ofTwoWhoMakeAnAppAtOnceOneIsTold() async throws {
+        try await withAPI { http, roles in
+            let waiting = roles.hold()
+            let statuses = try await withThrowingTaskGroup(of: Int.self) { tasks in
+                for _ in 0..<2 {
+                    tasks.addTask { try await http.post("/v1/apps", #"{"app_id":"race"}"#, bearer: "admin-key").status }
+                }
+                tasks.addTask {
+                    var count = 0
+                    for await _ in waiting {
+                        count += 1
+                        if count == 2 { break }
+                    }
+                    roles.release()
+                    return 0
+                }
+                return try await tasks.reduce(into: [Int]()) { $0.append($1) }
+            }
+            #expect(statuses.sorted() == [0, 201, 409])
+        }
+    }
+
+    @Test func anAppIsSuspendedAndItsKeysAreChanged() async throws {
+        try await withAPI { http, roles in
+            func patch(_ body: String, bearer: String = "admin-key") async throws -> HTTPAnswer {
+                try await http.send("PATCH", "/v1/apps/demo", body, headers: ["Authorization": "Bearer " + bearer])
+            }
+            func token(_ basic: String) async throws -> HTTPAnswer {
+                try await http.post("/v1/tokens", #"{"user_id":"bob"}"#, basic: basic)
+            }
+            #expect(try await patch("{}", bearer: "wrong").status == 401)
+            let suspended = try await patch(#"{"suspended":true,"name":"Shop"}"#)
+            #expect(suspended.status == 200 && suspended.json["suspended"] as? Bool == true)
+            #expect(suspended.json["name"] as? String == "Shop" && suspended.json["secret"] == nil)
+            #expect(try await token("demo:s3cret").reason == "app_suspended", "at once at this server")
+            #expect(try await patch(#"{"suspended":false}"#).status == 200)
+            #expect(try await token("demo:s3cret").status == 201)
+            #expect(try await patch(#"{"retire_keys":["demo.k1"]}"#).reason == "malformed_request", "the last key")
+            let rolled = try await patch(#"{"add_key":true,"retire_keys":["demo.k1"]}"#)
+            let (key, secret) = (rolled.json["key_id"] as? String ?? "", rolled.json["secret"] as? String ?? "")
+            #expect(key.hasPrefix("demo.") && secret.count >= 43)
+            #expect(try await token("demo:s3cret").status == 401, "retired at once")
+            #expect(try await token("\(key):\(secret)").status == 201)
+            #expect(try await patch(#"{"retire_keys":["demo.k7"]}"#).status == 404)
+            let keys = rolled.json["keys"] as? [[String: Any]] ?? []
+            #expect(keys.map { $0["retired"] as? Bool } == [true, true, false])
+            #expect(roles.state.withLock { $0.apps["demo"]?.name } == "Shop", "what was not named stays")
+            let other = try await http.send(
+                "PATCH", "/v1/apps/nothere", "{}", headers: ["Authorization": "Bearer admin-key"])
+            #expect(other.status == 404)
+        }
+    }
+
     @Test func aSuspendedAppIsTold() async throws {
         try await withAPI { http, roles in
             roles.state.withLock { $0.apps["demo"]?.suspended = true }

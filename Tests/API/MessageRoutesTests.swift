@@ -5,6 +5,18 @@ import Testing
 import Wire
 
 @Suite struct MessageRoutesTests {
+    @Test func whoDoesNotExistSendsNothing() async throws {
+        try await withAPI { http, roles in
+            let one = #"{"from":"ghost","to":"b","text":"boo"}"#
+            let alone = try await http.post("/v1/messages", one, basic: "demo:s3cret")
+            #expect(alone.status == 404 && alone.reason == "unknown_user")
+            let body = #"{"messages":[{"from":"a","to":"b","text":"1"},\#(one)]}"#
+            let batch = try await http.post("/v1/messages", body, basic: "demo:s3cret")
+            #expect(batch.status == 404 && batch.reason == "unknown_user")
+            #expect(roles.state.withLock { $0.calls }.isEmpty, "nothing was sent, not even what was before it")
+        }
+    }
+
     @Test func aMessageIsSentAsItsUser() async throws {
         try await withAPI { http, roles in
             let id = "01890a5d-ac96-774b-bcce-b302099a8057"
@@ -73,9 +85,10 @@ import Wire
         try await withAPI {
             $0.limits.roleTimeoutMS = 200
         } _: { http, roles in
-            // The app's keys are asked for first, so that only the send is kept waiting.
-            let warm = try await http.post("/v1/users", #"{"users":[{"user_id":"a"}]}"#, basic: "demo:s3cret")
-            #expect(warm.status == 200)
+            // The app's keys and the sender are asked for first, so that only the send is kept waiting.
+            let warm = try await http.post(
+                "/v1/messages", #"{"from":"a","to":"b","text":"w"}"#, basic: "demo:s3cret")
+            #expect(warm.status == 201)
             roles.hold()
             let body = #"{"from":"a","to":"b","text":"x"}"#
             let answer = try await http.post("/v1/messages", body, basic: "demo:s3cret")

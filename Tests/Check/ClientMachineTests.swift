@@ -37,9 +37,9 @@ import Wire
         _ = script.sends()
         script.fail(first[1], .outcomeUnknown)
         for sent in first[2...] { script.fail(sent, .resendInOrder) }
-        script.pass(50_000)
-        #expect(script.sends().isEmpty, "it waits at least 100 ms")
-        script.pass(300_000)
+        script.pass(250_000)
+        #expect(script.sends().isEmpty, "it waits at least 300 ms")
+        script.pass(150_000)
         let again = script.sends()
         #expect(again.flatMap(\.numbers) == Array(accepted..<(accepted + 8)))
         #expect(again.allSatisfy { $0.turn == 1 })
@@ -65,34 +65,48 @@ import Wire
         #expect(again.allSatisfy { $0.turn == 1 })
     }
 
-    @Test func lateAnswersToAnOldTurnBreakNothing() {
+    @Test func nothingIsResentBeforeEveryFrameOfTheTurnIsAnswered() {
         var script = Script()
         script.login()
         script.send(6)
         let first = script.sends()
+        #expect(first.count > 2)
         script.fail(first[0], .retry)
+        for sent in first[1..<(first.count - 1)] { script.fail(sent, .resendInOrder) }
+        script.pass(5_000_000)
+        #expect(script.sends().isEmpty, "the last frame may still be carried out")
+        script.accept(first[first.count - 1])
         script.pass(400_000)
         let second = script.sends()
         #expect(second.first?.turn == 1)
-        // The old copies are told to come again; the new ones are under way already.
-        for sent in first[1...] { script.fail(sent, .resendInOrder) }
-        script.pass(400_000)
-        #expect(script.sends().isEmpty)
+        let accepted = first[first.count - 1].numbers.count
+        #expect(second.flatMap(\.numbers) == Array(0..<(6 - accepted)))
         for sent in second { script.accept(sent) }
         #expect(script.history.acked == 6)
         #expect(script.machine.isQuiet)
     }
 
-    @Test func aLateAcceptanceOfAnOldTurnCounts() {
+    @Test func resendWaitsDoubleUntilSomethingIsAccepted() {
         var script = Script()
         script.login()
-        script.send(2)
-        let first = script.sends()
-        script.fail(first[0], .retry)
+        script.send(1)
+        var wait: UInt64 = 300_000
+        for turn: UInt16 in 0..<6 {
+            let sent = script.sends()
+            #expect(sent.map(\.turn) == [turn])
+            script.fail(sent[0], .busy)
+            script.pass(wait - 50_000)
+            #expect(script.sends().isEmpty, "turn \(turn) came back in less than \(wait) us")
+            script.pass(wait / 4 + 100_000)
+            wait = min(wait * 2, 5_000_000)
+        }
+        let last = script.sends()
+        #expect(last.map(\.turn) == [6])
+        script.accept(last[0])
+        script.send(1)
+        script.fail(script.sends()[0], .busy)
         script.pass(400_000)
-        _ = script.sends()
-        if first.count > 1 { script.accept(first[1]) }
-        #expect(script.history.acked == first.dropFirst().reduce(0) { $0 + $1.numbers.count })
+        #expect(script.sends().map(\.turn) == [7], "short again")
     }
 
     @Test func anUnknownItemBreaksTheOrderAndARefusedOneDoesNot() {

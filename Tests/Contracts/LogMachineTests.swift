@@ -72,6 +72,20 @@ import Wire
         try fetched(script.ask(fetch(member)))
     }
 
+    @Test func anAppendThatIsDurableIsTraced() throws {
+        var script = try script()
+        var request = LogAppend()
+        request.log = "msg"
+        request.entries = [MessageLogContract.entry(1, "plain"), MessageLogContract.entry(2, "traced")]
+        request.entries[1].traceID = "t1"
+        let (id, gathered) = script.call(.logAppend(request))
+        #expect(gathered.isEmpty, "nothing is durable yet")
+        let written = script.event(.flush)
+        #expect(written.first == .trace("t1", hop: "log msg"))
+        #expect(Script.answer(to: id, in: Array(written.dropFirst())) != nil, "traced before anybody is told")
+        #expect(written.count == 2)
+    }
+
     @Test func oneSyncForAllAppendsOfAFlush() throws {
         var script = try script()
         let before = disk.syncs

@@ -28,8 +28,14 @@ import Wire
         }
     }
 
-    private func connect(_ suite: FakeSuite, port: Int, _ inbox: Inbox) async throws -> any Channel {
+    private func connect(
+        _ suite: FakeSuite, port: Int, _ inbox: Inbox, versions: (oldest: TLSVersion, newest: TLSVersion)? = nil
+    ) async throws -> any Channel {
         var configuration = TLSConfiguration.makeClientConfiguration()
+        if let versions {
+            configuration.minimumTLSVersion = versions.oldest
+            configuration.maximumTLSVersion = versions.newest
+        }
         configuration.trustRoots = .certificates(
             try NIOSSLCertificate.fromPEMBytes(Array(TestCertificate.certificate.utf8)))
         let context = try NIOSSLContext(configuration: configuration)
@@ -90,6 +96,30 @@ import Wire
         try await channel.closeFuture.get()
         try await web.closeFuture.get()
         try await suite.group.shutdownGracefully()
+    }
+
+    /// TLS 1.0 and 1.1 are deprecated (RFC 8996): no session, whatever else is right.
+    @Test func oldVersionsAreRefused() async throws {
+        let files = try TestCertificate.write()
+        defer { try? FileManager.default.removeItem(at: files.folder) }
+        let suite = try await suite(files)
+        let cases: [(TLSVersion, TLSVersion, Bool)] = [
+            (.tlsv1, .tlsv1, false), (.tlsv1, .tlsv11, false), (.tlsv1, .tlsv12, true),
+        ]
+        for (oldest, newest, taken) in cases {
+            let inbox = Inbox()
+            let channel = try await connect(suite, port: suite.tcp, inbox, versions: (oldest, newest))
+            let hello = TestClient.encode(LoginScript.hello(), webSocket: false)
+            channel.writeAndFlush(ByteBuffer(bytes: hello), promise: nil)
+            if taken {
+                try await inbox.wait { $0.readableBytes > 0 }
+                try await channel.close()
+            } else {
+                try await channel.closeFuture.get()
+                #expect(inbox.bytes.readableBytes == 0)
+            }
+        }
+        try await suite.stop()
     }
 
     /// What is no TLS is cut, and a certificate that is not there is said.

@@ -34,6 +34,7 @@ import Wire
         #expect(append.to == .any(.pushLog))
         guard case .logAppend(let body) = append.payload else { return }
         #expect(body.log == "push" && body.entries.map(\.partition) == [1, 2, 3])
+        #expect(body.entries.map(\.traceID) == ["t", "t", ""], "the log traces its own hop")
         let third = PushRecordDecoding.seq(body.entries[2].record)
         #expect(third == 3)
         let after = driver.turn(.reply(append.token, appended(3)))

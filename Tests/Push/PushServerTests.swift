@@ -45,8 +45,9 @@ import Wire
         #expect(actions.calls(Kind.fetch).first?.payload.fetchedPositions == [0: 12, 1: 10])
         let lookup = try #require(actions.calls(Kind.lookup).first)
         #expect(lookup.payload.lookedUp == ["alice", "bob"])
+        if case .lookupRequest(let request) = lookup.payload { #expect(request.traceIds == ["t"]) }
         actions = driver.turn(.reply(lookup.token, Make.lookup([[alice, alicePhone], [bob]])))
-        #expect(actions.hops == ["online"])
+        #expect(actions.hops.isEmpty, "Online traces its own hop")
         let plan = try #require(actions.calls(Kind.plan).first)
         #expect(actions.calls(Kind.plan).count == 1)
         guard case .workerPlan(let body) = plan.payload else { return }

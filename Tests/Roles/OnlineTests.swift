@@ -62,6 +62,17 @@ import Wire
         #expect(done.reply(two.id) == Self.registered(revoked))
     }
 
+    @Test func aLookUpTracesItsMessages() throws {
+        var online = Online(OnlineMachine(instance: "o1"))
+        let request = LookupRequest.with {
+            $0.users = [.with { $0.userID = "alice" }]
+            $0.traceIds = ["t1", "t2"]
+        }
+        #expect(online.call(.lookupRequest(request)).actions.traces == ["t1 online", "t2 online"])
+        let plain = LookupRequest.with { $0.users = request.users }
+        #expect(online.call(.lookupRequest(plain)).actions.traces.isEmpty)
+    }
+
     @Test func displacedSessionIsKickedButNeverOneself() throws {
         var online = Online(OnlineMachine(instance: "o1"))
         let newer = Self.registration("alice", "s2")

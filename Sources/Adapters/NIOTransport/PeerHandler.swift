@@ -1,4 +1,5 @@
 import Logging
+import Machinery
 import NIOCore
 import RPC
 import Wire
@@ -189,7 +190,7 @@ final class PeerHandler: ChannelInboundHandler {
         let now = SystemClock.now().micros
         let silent = now - min(now, lastRead)
         if !authenticated {
-            guard now - opened > UInt64(core.config.handshakeTimeoutMS) * 1000 else { return }
+            guard now.since(opened) > UInt64(core.config.handshakeTimeoutMS) * 1000 else { return }
             core.logger.warning("peer did not prove itself in time", metadata: ["peer": peerName])
             return connection.close()
         }
@@ -199,7 +200,7 @@ final class PeerHandler: ChannelInboundHandler {
             return connection.close()
         }
         let pause = UInt64(core.config.pingEveryMS) * 1000
-        if silent > pause, now - lastPing > pause {
+        if silent > pause, now.since(lastPing) > pause {
             lastPing = now
             connection.send(.ping(now))
         }

@@ -18,12 +18,16 @@ public struct APIConfig: Sendable {
     public var expectedRoles: [String]
     /// Shown by `/health`.
     public var version: String
+    /// Header in which the operator's proxy tells the client's address, for example `X-Forwarded-For`; its last entry
+    /// counts. Set it only where nobody but that proxy can reach the port. Nil: the socket's address.
+    public var forwardedHeader: String?
     public var limits: APILimits
 
     public init(
         host: String = "127.0.0.1", port: Int = 0, adminKey: String? = nil, demo: DemoLogin? = nil,
         webFolder: String? = nil, webSocket: WebSocketAddress = .samePort, tls: APITLS? = nil,
-        expectedRoles: [String] = [], version: String = "0.1", limits: APILimits = APILimits()
+        expectedRoles: [String] = [], version: String = "0.1", forwardedHeader: String? = nil,
+        limits: APILimits = APILimits()
     ) {
         self.host = host
         self.port = port
@@ -34,6 +38,7 @@ public struct APIConfig: Sendable {
         self.tls = tls
         self.expectedRoles = expectedRoles
         self.version = version
+        self.forwardedHeader = forwardedHeader
         self.limits = limits
     }
 }
@@ -75,12 +80,21 @@ public enum WebSocketAddress: Sendable, Equatable {
 public struct APILimits: Sendable {
     /// Largest request body in bytes: a batch of 64 messages of 8 KiB, or 20 of the largest, as base64.
     public var bodyBytes = 1024 * 1024
-    /// Requests being answered at once; more are told `overloaded`.
+    /// The same before anybody has proved who they are: a name and a password.
+    public var strangerBodyBytes = 4096
+    /// Requests being answered at once, their bodies being there; more are told `overloaded`.
     public var requestsInFlight = 512
-    /// Open HTTP connections; more wait in the kernel's backlog.
+    /// Open HTTP connections; more wait in the kernel's backlog. Once half of them are taken, one address gets no more
+    /// than a quarter.
     public var connections = 1024
-    /// Seconds after which a silent connection is closed.
+    /// Seconds after which a connection between requests is closed, and the same while over half of them are taken.
     public var idleSeconds: Int64 = 60
+    public var idleSecondsCrowded: Int64 = 5
+    /// Milliseconds from the first byte of a request to its last.
+    public var requestMS: Int64 = 15_000
+    /// Milliseconds for a response to be taken, and the least speed of large ones on top of that.
+    public var responseMS: Int64 = 15_000
+    public var responseBytesPerSecond: Int64 = 64 * 1024
     /// Users in one `POST /v1/users`.
     public var usersPerRequest = 500
     /// Messages in one `POST /v1/messages`.
@@ -97,13 +111,16 @@ public struct APILimits: Sendable {
     public var cacheMS: UInt64 = 1000
     /// Apps whose keys are remembered.
     public var cachedApps = 4096
+    /// Users who are known to exist.
+    public var cachedUsers = 65_536
     /// Bytes and files of the web client, which are kept in memory.
     public var staticBytes = 8 * 1024 * 1024
     public var staticFiles = 256
     /// Wrong passwords or keys: at once, and again per second, for one name at one address.
     public var guessesAtOnce = 5.0
     public var guessesPerSecond = 0.2
-    /// The same for one address over all names, and for one name over all addresses.
+    /// The same for one address over all names. There is no such limit for a name alone: strangers would use it up, and
+    /// lock the app out.
     public var guessesAtOnceWide = 50.0
     public var guessesPerSecondWide = 1.0
     /// Names and addresses that the limiter remembers.

@@ -6,36 +6,78 @@ import Wire
 
 /// What a request knows of its connection and its place.
 struct APIContext: Sendable {
-    /// The peer's address without its port; "" when the socket is gone.
+    /// The client's address as limits count it; "" when the socket is gone.
     let remoteAddress: String
-    /// The conversation id in the path, percent-encoded; "" on routes without one.
-    var conversation = ""
+    /// The request's place among those being answered.
+    let slot: Slot
+    /// The part of the path that varies, percent-encoded; "" on routes without one.
+    var name = ""
+}
+
+/// The requests that may be answered at once. A body that is still coming takes no place, so that nobody can fill all
+/// of them without having anything to ask.
+///
+/// Isolation: any thread; one mutex.
+final class Slots: Sendable {
+    private let free: Mutex<Int>
+
+    init(_ count: Int) { free = Mutex(count) }
+
+    fileprivate func take() -> Bool {
+        free.withLock { free in
+            guard free > 0 else { return false }
+            free -= 1
+            return true
+        }
+    }
+
+    fileprivate func give() { free.withLock { $0 += 1 } }
+}
+
+/// One request's place; given back once, whatever happens.
+///
+/// Isolation: any thread; one mutex.
+final class Slot: Sendable {
+    private let slots: Slots
+    private let held = Mutex(false)
+
+    init(_ slots: Slots) { self.slots = slots }
+
+    /// - Throws: overloaded when all places are taken.
+    func take() throws(Failure) {
+        guard slots.take() else {
+            throw Failure(.overloaded, "this server is answering as many requests as it can; retry", retryAfterMS: 500)
+        }
+        held.withLock { $0 = true }
+    }
+
+    func give() {
+        let had = held.withLock { held in
+            defer { held = false }
+            return held
+        }
+        if had { slots.give() }
+    }
 }
 
 /// Turns requests into calls of `APIMethods` and every outcome into an answer of the one shape.
 final class APIResponder: Sendable {
     private let methods: APIMethods
     private let logger: Logger
-    private let inFlight = Mutex(0)
+    private let slots: Slots
 
     init(methods: APIMethods, logger: Logger) {
         self.methods = methods
         self.logger = logger
+        self.slots = Slots(methods.config.limits.requestsInFlight)
     }
 
     func respond(to request: Request, remoteAddress: String) async -> Response {
-        let admitted = inFlight.withLock { count in
-            guard count < methods.config.limits.requestsInFlight else { return false }
-            count += 1
-            return true
-        }
-        guard admitted else {
-            return Answer.failure(
-                Failure(.overloaded, "this server is answering as many requests as it can; retry", retryAfterMS: 500))
-        }
-        defer { inFlight.withLock { $0 -= 1 } }
+        let slot = Slot(slots)
+        defer { slot.give() }
         do {
-            return try await methods.route(request, APIContext(remoteAddress: remoteAddress))
+            try slot.take()
+            return try await methods.route(request, APIContext(remoteAddress: remoteAddress, slot: slot))
         } catch let failure as Failure {
             return Answer.failure(failure)
         } catch {
@@ -51,6 +93,10 @@ extension APIMethods {
         switch (request.method, request.uri.path) {
         case (.get, "/health"): return await health()
         case (.post, "/v1/apps"): return try await createApp(request, context)
+        case (.patch, let path) where path.hasPrefix("/v1/apps/"):
+            var place = context
+            place.name = String(path.dropFirst("/v1/apps/".count))
+            return try await changeApp(request, place)
         case (.post, "/v1/users"): return try await createUsers(request, context)
         case (.post, "/v1/tokens"): return try await issueToken(request, context)
         case (.post, "/v1/tokens/revoke"): return try await revokeTokens(request, context)
@@ -59,7 +105,7 @@ extension APIMethods {
         case (.get, let path), (.head, let path):
             guard let id = Self.conversation(in: path) else { return try web.answer(request, path: path) }
             var place = context
-            place.conversation = id
+            place.name = id
             return try await history(request, place)
         case (let method, let path): throw Failure(.notFound, "there is no route \(method.rawValue) \(path)")
         }

@@ -1,3 +1,4 @@
+import HTTPTypes
 import Hummingbird
 import HummingbirdCore
 import HummingbirdTLS
@@ -26,7 +27,7 @@ public struct APIServer: Sendable {
     ) async throws -> T {
         let plain = channel(try responder(config, directory, lane, logger), config)
         guard let files = config.tls else { return try await serve(plain, config, logger, while: body) }
-        let secure: TLSChannel<HTTP1Channel>
+        let secure: TLSChannel<GuardedHTTP>
         do { secure = try TLSChannel(plain, tlsConfiguration: configuration(files)) } catch {
             throw APIStartError.certificate(files.certificatePath, files.keyPath, "\(error)")
         }
@@ -96,18 +97,22 @@ public struct APIServer: Sendable {
             methods: APIMethods(config: config, roles: roles, web: web, clock: SystemClock.now), logger: logger)
     }
 
-    private static func channel(_ responder: APIResponder, _ config: APIConfig) -> HTTP1Channel {
-        HTTP1Channel(
+    private static func channel(_ responder: APIResponder, _ config: APIConfig) -> GuardedHTTP {
+        let trusted = config.forwardedHeader.flatMap { HTTPField.Name($0) }
+        let http = HTTP1Channel(
             responder: { request, writer, channel in
-                let remote = channel.remoteAddress?.ipAddress ?? ""
+                let remote = AddressGroup.client(
+                    socket: channel.remoteAddress?.ipAddress ?? "", headers: request.headers, trusting: trusted)
                 let response = await responder.respond(to: request, remoteAddress: remote)
                 try await writer.write(response: response.head, body: response.body)
             },
             configuration: .init(
-                idleTimeout: .seconds(config.limits.idleSeconds),
                 httpDecoderConfiguration: .init(
                     maxHeaderFieldSize: APILimits.headerBytes, maxHeaderListSize: 2 * APILimits.headerBytes,
                     maxHeaderFieldCount: APILimits.headers)))
+        return GuardedHTTP(
+            inner: http, limits: config.limits,
+            crowd: Crowd(limits: config.limits, knowsAddresses: config.forwardedHeader == nil))
     }
 
     private static func server<Channel: ServerChildChannel>(

@@ -75,10 +75,17 @@ enum HTTPStatusTable {
 }
 
 extension Request {
-    /// The body as JSON of that shape.
+    /// The body as JSON of that shape. While it is coming the request gives its place to others.
     ///
-    /// - Throws: `Failure` that names the field at fault, or the limit.
-    func json<T: Decodable>(_ type: T.Type, limit: Int) async throws -> T {
+    /// - Throws: `Failure` that names the field at fault, or the limit; overloaded when all places are taken since.
+    func json<T: Decodable>(_ type: T.Type, limit: Int, _ context: APIContext) async throws -> T {
+        context.slot.give()
+        let value = try await decoded(type, limit: limit)
+        try context.slot.take()
+        return value
+    }
+
+    private func decoded<T: Decodable>(_ type: T.Type, limit: Int) async throws -> T {
         let tooLarge = Failure(.limitExceeded, "the body is larger than \(limit) bytes")
         if let announced = headers[.contentLength].flatMap({ Int($0) }), announced > limit { throw tooLarge }
         let buffer: ByteBuffer

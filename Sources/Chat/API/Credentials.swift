@@ -21,16 +21,16 @@ extension APIMethods {
         guard let (name, secret) = BasicCredentials.parse(request.headers[.authorization]) else {
             throw Failure(.badCredentials, "send HTTP Basic credentials: app id or key id, and secret")
         }
-        let found = try await guarded(name, context) {
-            let appID = String(name.prefix { $0 != "." })
+        // Asked before the guess is judged: between judging and counting nothing may wait, or requests under way at once
+        // would look like guesses to each other.
+        try refuseGuessers(name, context)
+        let appID = String(name.prefix { $0 != "." })
+        var proven = try await self.app(appID).flatMap { Self.proof(of: $0, name: name, secret: secret) }
+        if proven == nil {
             // A key made a moment ago must work at once, so a mismatch asks again without the cache.
-            for fresh in [false, true] {
-                guard let app = try await self.app(appID, fresh: fresh) else { break }
-                guard let key = Self.matchingKey(of: app, name: name, secret: secret) else { continue }
-                return ProvenApp(app: app, key: key)
-            }
-            return nil
+            proven = try await self.app(appID, fresh: true).flatMap { Self.proof(of: $0, name: name, secret: secret) }
         }
+        let found = try judged(name, context, proven)
         guard !found.app.suspended else { throw Failure(.appSuspended, "app \(found.app.appID) is suspended") }
         return found
     }
@@ -40,29 +40,39 @@ extension APIMethods {
         guard let adminKey = config.adminKey else {
             throw Failure(.forbidden, "this server was started without an admin key: no apps over HTTP")
         }
-        _ = try await guarded("admin", context) {
-            let header = request.headers[.authorization] ?? ""
-            guard header.lowercased().hasPrefix("bearer ") else { return nil as Bool? }
-            let given = header.dropFirst(7).utf8
-            return ConstantTime.equal(Array(given), Array(adminKey.utf8)) ? true : nil
-        }
+        let header = request.headers[.authorization] ?? ""
+        let given = header.lowercased().hasPrefix("bearer ") ? Array(header.dropFirst(7).utf8) : []
+        _ = try judged("admin", context, ConstantTime.equal(given, Array(adminKey.utf8)) ? true : nil)
     }
 
-    /// Runs a check of something secret, counted against the guesses that its name and address have left.
-    func guarded<T>(_ name: String, _ context: APIContext, _ check: () async throws -> T?) async throws -> T {
-        let address = context.remoteAddress
-        let wait = attempts.withLock { $0.begin(name: name, address: address, nowMicros: clock().micros) }
-        if let wait {
-            throw Failure(.rateLimited, "too many wrong attempts; wait and try again", retryAfterMS: wait)
+    /// What was proved, if this name at this address may still guess; a wrong guess is counted.
+    ///
+    /// - Throws: rate_limited, also for what is right: the limit must not tell a right guess from a wrong one.
+    ///   bad_credentials for nil.
+    func judged<T>(_ name: String, _ context: APIContext, _ proven: T?) throws -> T {
+        let (now, right) = (clock().micros, proven != nil)
+        let wait = attempts.withLock {
+            $0.judge(name: name, address: context.remoteAddress, right: right, nowMicros: now)
         }
-        let result: T?
-        do { result = try await check() } catch {
-            attempts.withLock { $0.pardon(name: name, address: address, nowMicros: clock().micros) }
-            throw error
-        }
-        guard let result else { throw Failure(.badCredentials, "the name or the secret is wrong") }
-        attempts.withLock { $0.pardon(name: name, address: address, nowMicros: clock().micros) }
-        return result
+        try Self.refuse(wait)
+        guard let proven else { throw Failure(.badCredentials, "the name or the secret is wrong") }
+        return proven
+    }
+
+    /// Spares the services the questions of those who have no guess left.
+    private func refuseGuessers(_ name: String, _ context: APIContext) throws {
+        let now = clock().micros
+        try Self.refuse(
+            attempts.withLock { $0.judge(name: name, address: context.remoteAddress, right: true, nowMicros: now) })
+    }
+
+    private static func refuse(_ wait: UInt32?) throws {
+        guard let wait else { return }
+        throw Failure(.rateLimited, "too many wrong attempts; wait and try again", retryAfterMS: wait)
+    }
+
+    private static func proof(of app: App, name: String, secret: [UInt8]) -> ProvenApp? {
+        matchingKey(of: app, name: name, secret: secret).map { ProvenApp(app: app, key: $0) }
     }
 
     private static func matchingKey(of app: App, name: String, secret: [UInt8]) -> AppKey? {
@@ -95,8 +105,10 @@ enum BasicCredentials {
     }
 }
 
-/// Bounds how often secrets can be guessed: per name at an address, per address, and per name. Pure; time is given.
+/// Bounds how often secrets can be guessed: per name at an address, and per address. Pure; time is given.
 struct AttemptLimiter: Sendable {
+    /// More than any name has that exists: two ids and a dot.
+    private static let nameCharacters = 140
     private let limits: APILimits
     private var buckets: BoundedCache<String, TokenBucket>
 
@@ -105,36 +117,26 @@ struct AttemptLimiter: Sendable {
         self.buckets = BoundedCache(limit: limits.guessersRemembered)
     }
 
-    /// Takes one guess from each bucket; milliseconds to wait when one of them is empty, and then none is touched.
-    mutating func begin(name: String, address: String, nowMicros: UInt64) -> UInt32? {
+    /// Counts a guess: a wrong one takes from each bucket, a right one only has to find them not empty. Milliseconds to
+    /// wait when one of them is, and then none is touched.
+    mutating func judge(name: String, address: String, right: Bool, nowMicros: UInt64) -> UInt32? {
+        // Shortened, as it is kept. A control character parts the two, so that no name can pretend to be an address.
+        let name = name.prefix(Self.nameCharacters)
+        let keys = [("b\u{1}\(address)\u{1}\(name)", false), ("a\u{1}\(address)", true)]
         var taken: [(String, TokenBucket)] = []
-        for (key, wide) in Self.keys(name, address) {
-            var bucket = bucket(key, wide, nowMicros)
+        for (key, wide) in keys {
+            // Whoever never guessed wrong is not remembered.
+            guard var bucket = buckets[key] ?? (right ? nil : fresh(wide, nowMicros)) else { continue }
             guard bucket.take(nowMicros: nowMicros) else { return UInt32(1000 / bucket.perSecond) }
             taken.append((key, bucket))
         }
-        for (key, bucket) in taken { buckets[key] = bucket }
+        if !right { for (key, bucket) in taken { buckets[key] = bucket } }
         return nil
     }
 
-    /// Gives the guess back: it was right, or nobody could say.
-    mutating func pardon(name: String, address: String, nowMicros: UInt64) {
-        for (key, wide) in Self.keys(name, address) {
-            var bucket = bucket(key, wide, nowMicros)
-            _ = bucket.take(-1, nowMicros: nowMicros)
-            buckets[key] = bucket
-        }
-    }
-
-    private mutating func bucket(_ key: String, _ wide: Bool, _ now: UInt64) -> TokenBucket {
-        buckets[key]
-            ?? TokenBucket(
-                perSecond: wide ? limits.guessesPerSecondWide : limits.guessesPerSecond,
-                burst: wide ? limits.guessesAtOnceWide : limits.guessesAtOnce, nowMicros: now)
-    }
-
-    private static func keys(_ name: String, _ address: String) -> [(String, wide: Bool)] {
-        // A control character parts the two, so that no name can pretend to be an address.
-        [("b\u{1}\(address)\u{1}\(name)", false), ("a\u{1}\(address)", true), ("n\u{1}\(name)", true)]
+    private func fresh(_ wide: Bool, _ now: UInt64) -> TokenBucket {
+        TokenBucket(
+            perSecond: wide ? limits.guessesPerSecondWide : limits.guessesPerSecond,
+            burst: wide ? limits.guessesAtOnceWide : limits.guessesAtOnce, nowMicros: now)
     }
 }

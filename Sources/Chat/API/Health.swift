@@ -1,5 +1,6 @@
 import Hummingbird
 import Identity
+import Machinery
 import RPC
 import Synchronization
 import Wire
@@ -23,7 +24,7 @@ extension APIMethods {
         let now = clock().micros
         let cached = healthCache.withLock { $0 }
         let answer: Health
-        if let cached, now - cached.micros < config.limits.cacheMS * 1000 {
+        if let cached, now.since(cached.micros) < config.limits.cacheMS * 1000 {
             answer = cached.answer
         } else {
             answer = await probe()

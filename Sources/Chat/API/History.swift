@@ -36,7 +36,7 @@ extension APIMethods {
     /// GET /v1/conversations/{id}/messages?user_id=...&before_seq=...&from_seq=...&limit=...
     func history(_ request: Request, _ context: APIContext) async throws -> Response {
         let app = try await provenApp(request, context).app.appID
-        guard let id = context.conversation.removingPercentEncoding, ConversationName(id) != nil else {
+        guard let id = context.name.removingPercentEncoding, ConversationName(id) != nil else {
             throw Failure(
                 .badConversation, "the path must hold a percent-encoded conversation id, like p%3Aalice%7Cbob")
         }

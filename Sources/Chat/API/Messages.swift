@@ -45,10 +45,12 @@ extension APIMethods {
     /// their order.
     func sendMessages(_ request: Request, _ context: APIContext) async throws -> Response {
         let app = try await provenApp(request, context).app.appID
-        let body = try await request.json(BatchOrOne.self, limit: config.limits.bodyBytes)
+        let body = try await request.json(BatchOrOne.self, limit: config.limits.bodyBytes, context)
         switch body {
         case .one(let message):
-            let outcome = try await send([try check(message)], app)[0]
+            let checked = try check(message)
+            try await expectUsers([checked.from], of: app)
+            let outcome = try await send([checked], app)[0]
             if let failure = outcome.failure {
                 return Answer.json(outcome.body, status: HTTPStatusTable.status(of: failure.code))
             }
@@ -64,7 +66,24 @@ extension APIMethods {
                     throw named
                 }
             }
+            try await expectUsers(Set(checked.map(\.from)).sorted(), of: app)
             return Answer.json(Outcomes(results: try await send(checked, app).map(\.body)))
+        }
+    }
+
+    /// IM checks who is written to; who writes is vouched for by Login, and here by this.
+    ///
+    /// - Throws: unknown_user, before anything is sent.
+    private func expectUsers(_ users: [String], of app: String) async throws {
+        for user in users {
+            let exists: Bool
+            do { exists = try await knows(user, of: app) } catch let failure as Failure
+                where failure.isCode(.outcomeUnknown)
+            {
+                // Of the question, not of the message, which was certainly not sent.
+                throw Failure(.serviceUnavailable, "the sender cannot be looked up now", retryAfterMS: 300)
+            }
+            guard exists else { throw Failure(.unknownUser, "from: app \(app) has no user \(user)") }
         }
     }
 

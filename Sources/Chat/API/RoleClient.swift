@@ -37,8 +37,15 @@ struct RoleClient: Sendable {
         try await done(.any(.user), .usersPut(.with { $0.users = users }), count: users.count)
     }
 
-    func put(_ apps: [App]) async throws -> [Failure] {
-        try await done(.any(.user), .appsPut(.with { $0.apps = apps }), count: apps.count)
+    /// Writes the app over the version that it carries, or makes it (version 0).
+    ///
+    /// - Throws: already_exists when the stored version is another.
+    func replace(_ app: App) async throws {
+        let put = AppsPut.with {
+            $0.apps = [app]
+            $0.compare = true
+        }
+        if let failure = try await done(.any(.user), .appsPut(put), count: 1).first, failure.code != 0 { throw failure }
     }
 
     func revoke(_ items: [RevokeItem]) async throws -> [Failure] {

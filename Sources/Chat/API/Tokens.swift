@@ -20,7 +20,7 @@ extension APIMethods {
     /// POST /v1/tokens
     func issueToken(_ request: Request, _ context: APIContext) async throws -> Response {
         let proven = try await provenApp(request, context)
-        let wanted = try await request.json(TokenRequest.self, limit: config.limits.bodyBytes)
+        let wanted = try await request.json(TokenRequest.self, limit: config.limits.bodyBytes, context)
         let user = try checkedUser(wanted.user_id)
         let lifetime = wanted.ttl_s ?? config.limits.tokenDefaultSeconds
         guard (1...config.limits.tokenSeconds).contains(lifetime) else {
@@ -60,24 +60,25 @@ extension APIMethods {
     /// POST /v1/tokens/revoke: every token issued so far ends, and live sessions with them.
     func revokeTokens(_ request: Request, _ context: APIContext) async throws -> Response {
         let app = try await provenApp(request, context).app.appID
-        let body = try await request.json(RevokeBody.self, limit: config.limits.bodyBytes)
+        let body = try await request.json(RevokeBody.self, limit: config.limits.bodyBytes, context)
         let user = try checkedUser(body.user_id)
         let fact = try await roles.user(app, user)
         guard fact.exists else { throw Failure(.unknownUser, "app \(app) has no user \(user)") }
         let epoch = fact.tokenEpoch + 1
-        // The durable epoch first: should the second call fail, new logins are already refused and a retry is harmless.
-        let put = UserPut.with {
-            $0.appID = app
-            $0.profile = .with { $0.userID = user }
-            $0.tokenEpoch = epoch
-        }
-        if let failure = try await roles.put([put]).first, failure.code != 0 { throw failure }
+        // Online first: its epoch, durable too, is the one that logins are held against. Should the second call fail, the
+        // tokens that are made from the old row are refused, and a retry arrives at the same epoch.
         let item = RevokeItem.with {
             $0.appID = app
             $0.userID = user
             $0.tokenEpoch = epoch
         }
         if let failure = try await roles.revoke([item]).first, failure.code != 0 { throw failure }
+        let put = UserPut.with {
+            $0.appID = app
+            $0.profile = .with { $0.userID = user }
+            $0.tokenEpoch = epoch
+        }
+        if let failure = try await roles.put([put]).first, failure.code != 0 { throw failure }
         return Answer.json(Revoked(user_id: user, token_epoch: epoch))
     }
 }

@@ -47,7 +47,7 @@ extension APIMethods {
     /// POST /v1/users: makes users or changes the fields that are named, each user alone: a bad one stops no other.
     func createUsers(_ request: Request, _ context: APIContext) async throws -> Response {
         let app = try await provenApp(request, context).app.appID
-        let wanted = try await request.json(NewUsers.self, limit: config.limits.bodyBytes).users
+        let wanted = try await request.json(NewUsers.self, limit: config.limits.bodyBytes, context).users
         guard !wanted.isEmpty, wanted.count <= config.limits.usersPerRequest else {
             throw Failure(.malformedRequest, "users must hold 1 to \(config.limits.usersPerRequest) users")
         }

@@ -104,7 +104,8 @@ extension UserMachine {
         return zip(items, got.apps).flatMap { settle($0.slot, .app($1)) }
     }
 
-    mutating func putApps(_ id: CallID, _ apps: [App]) -> [Action] {
+    mutating func putApps(_ id: CallID, _ request: AppsPut) -> [Action] {
+        let apps = request.apps
         guard !apps.isEmpty else { return [.reply(id, .done(Done()))] }
         guard !isFull(apps.count) else { return [full(id)] }
         let job = calls.open(id, count: apps.count)
@@ -113,6 +114,8 @@ extension UserMachine {
             let slot = Slot(job: job, index: index)
             if let failure = fault(app) {
                 actions += settle(slot, .done(failure))
+            } else if request.compare {
+                appsCompares.append((slot, app))
             } else {
                 appsPuts.append((slot, app))
             }

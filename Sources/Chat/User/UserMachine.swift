@@ -71,6 +71,8 @@ public struct UserMachine: RoleMachine {
     var puts: [(wish: PutWish, put: UserPut)] = []
     var appsGets: [(slot: Slot, app: String)] = []
     var appsPuts: [(slot: Slot, app: App)] = []
+    /// Those that are written only over the version that they were made from.
+    var appsCompares: [(slot: Slot, app: App)] = []
     var indexLoads: [(wish: IndexWish, query: IndexQuery)] = []
     var heads: [(request: ReadHeads, syncs: [(sync: UInt64, count: Int)])] = []
     /// Seqs of set_state calls that are not known to exist.
@@ -119,7 +121,7 @@ public struct UserMachine: RoleMachine {
         case .userCheck(let request): return check(id, request.users)
         case .usersPut(let request): return putUsers(id, request.users)
         case .appsGet(let request): return getApps(id, request.appIds)
-        case .appsPut(let request): return putApps(id, request.apps)
+        case .appsPut(let request): return putApps(id, request)
         case .indexTouch(let request): return touch(id, request.entries, now)
         case .indexLoad(let request): return loadIndex(id, request.queries)
         default: return [.refuse(id, Failure(.malformedRequest, "user does not answer payload \(payload.kind)"))]
@@ -155,12 +157,10 @@ public struct UserMachine: RoleMachine {
             actions.append(ask(.usersPut(request), .putting(puts)))
             puts = []
         }
-        if !appsPuts.isEmpty {
-            var request = AppsPut()
-            request.apps = appsPuts.map(\.app)
-            actions.append(ask(.appsPut(request), .appsPutting(appsPuts)))
-            appsPuts = []
-        }
+        if !appsPuts.isEmpty { actions.append(put(appsPuts, compare: false)) }
+        if !appsCompares.isEmpty { actions.append(put(appsCompares, compare: true)) }
+        appsPuts = []
+        appsCompares = []
         actions += sendReads()
         for part in PushEvents.parts(events) { actions.append(.tell(.any(.pushProxy), .pushEvents(part))) }
         events = []
@@ -169,6 +169,13 @@ public struct UserMachine: RoleMachine {
             actions.append(.timer(Self.writeTimer, afterMS: config.writeTickMS))
         }
         return actions
+    }
+
+    private mutating func put(_ items: [(slot: Slot, app: App)], compare: Bool) -> Action {
+        var request = AppsPut()
+        request.apps = items.map(\.app)
+        request.compare = compare
+        return ask(.appsPut(request), .appsPutting(items))
     }
 
     private mutating func sendReads() -> [Action] {

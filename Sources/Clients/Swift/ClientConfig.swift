@@ -21,12 +21,12 @@ public struct ClientConfig: Sendable, Equatable {
     public var resendFirstMS: UInt64 = 300
     public var resendMostMS: UInt64 = 5_000
     /// A reconnect waits between half of this and all of it, doubling up to the most.
-    public var reconnectFirstMS: UInt64 = 400
-    public var reconnectMostMS: UInt64 = 15_000
+    public var reconnectFirstMS: UInt64 = 300
+    public var reconnectMostMS: UInt64 = 5_000
     /// From the connection's start to AUTHENTICATED, and from a request to its answer; past it the connection is
     /// given up.
     public var handshakeMS: UInt64 = 10_000
-    public var answerMS: UInt64 = 20_000
+    public var answerMS: UInt64 = 10_000
     /// How long a hole in a conversation may fill by itself before history is asked; up to `gapJitterMS` is added.
     public var gapMS: UInt64 = 300
     public var gapJitterMS: UInt64 = 200

@@ -171,6 +171,7 @@ extension LocalConversation {
         turn = 0
         sendsInFlight = 0
         breaks = 0
+        brokenWaitMS = nil
         repairing = false
         for index in outbox.indices { outbox[index].written = false }
     }

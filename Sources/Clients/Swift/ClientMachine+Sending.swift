@@ -44,7 +44,9 @@ extension ClientMachine {
 
     /// Turns what is unwritten of a conversation into ordered requests, as far as the window allows.
     private mutating func pump(_ key: String, _ nowMS: UInt64) {
-        guard resendDueMS[key] == nil, var conversation = conversations[key] else { return }
+        guard resendDueMS[key] == nil, var conversation = conversations[key], conversation.brokenWaitMS == nil else {
+            return
+        }
         while conversation.sendsInFlight < config.sendsPerConversation, openRequests.count < config.requestsInFlight,
             let first = conversation.outbox.firstIndex(where: { !$0.written })
         {
@@ -141,7 +143,12 @@ extension ClientMachine {
         }
         // An answer to an older turn still says what became of its items, but its failure is already being cured.
         if let broken, turn == conversation.turn {
-            resendLater(&conversation, retryAfterMS: UInt64(broken.retryAfterMs), nowMS)
+            conversation.brokenWaitMS = max(conversation.brokenWaitMS ?? 0, UInt64(broken.retryAfterMs))
+        }
+        // Only when every frame of the turn was answered: one that is still on its way could be carried out after its
+        // own resend. A frame that is never answered costs the connection.
+        if let wait = conversation.brokenWaitMS, conversation.sendsInFlight == 0 {
+            resendLater(&conversation, retryAfterMS: wait, nowMS)
         }
         conversations[key] = conversation
         if conversation.turn == .max { dropConnection("the turns of a conversation are used up", nowMS) }
@@ -149,7 +156,7 @@ extension ClientMachine {
 
     private mutating func resendLater(_ conversation: inout LocalConversation, retryAfterMS: UInt64, _ nowMS: UInt64) {
         conversation.turn += 1
-        conversation.sendsInFlight = 0
+        conversation.brokenWaitMS = nil
         for index in conversation.outbox.indices { conversation.outbox[index].written = false }
         unwritten.insert(conversation.state.conversation)
         let wait = min(config.resendMostMS, config.resendFirstMS << UInt64(min(conversation.breaks, 8)))

@@ -66,6 +66,8 @@ struct LocalConversation {
     var turn: UInt16 = 0
     var sendsInFlight = 0
     var breaks = 0
+    /// The order is broken and frames of the turn are still unanswered: the longest wait that the server asked for.
+    var brokenWaitMS: UInt64?
 
     init(_ conversation: String) { state = ConversationState(conversation: conversation) }
 }

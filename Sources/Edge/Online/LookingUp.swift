@@ -9,12 +9,13 @@ extension OnlineMachine {
         static let subscribe: UInt32 = 2
     }
 
-    mutating func lookUp(_ id: CallID, _ users: [UserKey]) -> [Action] {
+    mutating func lookUp(_ id: CallID, _ request: LookupRequest) -> [Action] {
+        let users = request.users
         guard !users.isEmpty else { return [.reply(id, .lookupResponse(LookupResponse()))] }
         guard !isFull(users.count) else { return [full(id)] }
         let job = calls.open(id, count: users.count)
         for (index, user) in users.enumerated() { lookups.append((.caller(Slot(job: job, index: index)), user)) }
-        return []
+        return request.traceIds.map { .trace($0, hop: "online") }
     }
 
     mutating func lookedUp(_ items: [(wish: Wish, user: UserKey)], _ result: CallResult, _ now: Instant) -> [Action] {

@@ -99,7 +99,7 @@ public struct OnlineMachine: RoleMachine {
         case .leaseRequest(let request):
             leases.append((id, request))
             return []
-        case .lookupRequest(let request): return lookUp(id, request.users)
+        case .lookupRequest(let request): return lookUp(id, request)
         case .revokeRequest(let request): return revoke(id, request.items)
         case .watchRequest(let request):
             hinted(request)

@@ -23,7 +23,8 @@ struct Methods {
 
     private func answer(_ request: ServiceRequest) async -> ServiceResponse {
         switch request.method {
-        case Number.echo: return .success(request.body)
+        // With the name, so that everybody can see how requests are spread.
+        case Number.echo: return .success(request.body + Array(" (\(instance))".utf8))
         case Number.time: return .success(Array("\(WallClock.nowMS())".utf8))
         case Number.remindMe: return remind(request)
         case Number.pushMe:

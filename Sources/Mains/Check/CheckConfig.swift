@@ -8,9 +8,10 @@ struct CheckConfig: Sendable, Equatable {
     var itemsPerRequest = 3
     /// Unresolved sends of one conversation on one device; the workload offers it no more beyond this.
     var outboxLimit = 32
-    /// The pause before a resend on the same connection, and the random part on top.
-    var resendPause: UInt64 = 100_000
-    var resendJitter: UInt64 = 200_000
+    /// The wait before a resend on the same connection; it doubles up to the most until something is accepted, and a
+    /// random part of up to a quarter comes on top (Protocols/README.md, section 8).
+    var resendFirst: UInt64 = 300_000
+    var resendMost: UInt64 = 5_000_000
     /// The wait before asking for a gap, and the random part on top: most gaps fill themselves.
     var gapPause: UInt64 = 300_000
     var gapJitter: UInt64 = 200_000
@@ -18,14 +19,14 @@ struct CheckConfig: Sendable, Equatable {
     var retryPause: UInt64 = 300_000
     var retryJitter: UInt64 = 500_000
     /// A request without an answer for so long closes the connection.
-    var requestTimeout: UInt64 = 20_000_000
+    var requestTimeout: UInt64 = 10_000_000
     var handshakeTimeout: UInt64 = 10_000_000
     /// Clients sync this often without being asked.
     var syncEvery: UInt64 = 600_000_000
     /// How often a machine looks at its timers; deadlines towards the server are kept this much earlier.
     var tick: UInt64 = 50_000
-    var reconnectFirstMS: UInt64 = 200
-    var reconnectMostMS: UInt64 = 3000
+    var reconnectFirstMS: UInt64 = 300
+    var reconnectMostMS: UInt64 = 5000
     /// Rows of a history page.
     var page: UInt32 = 200
     /// Mean time between the disconnects that the workload makes on one device.

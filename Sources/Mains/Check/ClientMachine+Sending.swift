@@ -21,7 +21,7 @@ extension ClientMachine {
 
     /// Writes what may be written: in order, so many at a time, nothing while the order is broken.
     mutating func pump(_ index: Int, _ now: UInt64, _ history: inout History, _ actions: inout [LinkAction]) {
-        guard link.isOnline, threads[index].resendAt == nil else { return }
+        guard link.isOnline, threads[index].broken == nil, threads[index].resendAt == nil else { return }
         while threads[index].written < threads[index].outbox.count, requests.count < config.requestsInFlight {
             let room = config.pipelined - threads[index].inFlight
             guard room > 0 else { return }
@@ -74,6 +74,7 @@ extension ClientMachine {
             switch result.outcome {
             case .accepted:
                 history.accepted(number, now: now)
+                threads[index].breaks = 0
                 resolve(index, number)
             case .refused where !result.failure.retryable:
                 history.refused(number, reason: result.failure.reason)
@@ -83,7 +84,8 @@ extension ClientMachine {
                 broken = broken ?? result.failure
             }
         }
-        if let broken { breakOrder(index, turn, broken, now) }
+        if let broken { breakOrder(index, turn, broken) }
+        resendWhenAnswered(index, now)
         pump(index, now, &history, &actions)
     }
 
@@ -100,7 +102,8 @@ extension ClientMachine {
                 resolve(index, number)
             }
         }
-        if failure.retryable { breakOrder(index, turn, failure, now) }
+        if failure.retryable { breakOrder(index, turn, failure) }
+        resendWhenAnswered(index, now)
         pump(index, now, &history, &actions)
     }
 
@@ -115,12 +118,21 @@ extension ClientMachine {
         if place < threads[index].written { threads[index].written -= 1 }
     }
 
-    /// Stops writing; after a pause everything unresolved goes out again with the next turn. What an earlier turn's
-    /// frames are told does not matter any more.
-    private mutating func breakOrder(_ index: Int, _ turn: UInt16, _ failure: Failure, _ now: UInt64) {
+    /// Stops writing. What an earlier turn's frames are told does not matter any more.
+    private mutating func breakOrder(_ index: Int, _ turn: UInt16, _ failure: Failure) {
         guard turn == threads[index].turn, threads[index].resendAt == nil else { return }
-        let wait = pause(config.resendPause, config.resendJitter)
-        threads[index].resendAt = now + max(wait, UInt64(min(failure.retryAfterMs, 10_000)) * 1000)
+        let asked = UInt64(min(failure.retryAfterMs, 10_000)) * 1000
+        threads[index].broken = max(threads[index].broken ?? 0, asked)
+    }
+
+    /// Everything unresolved goes out again with the next turn, a moment after the last frame of the broken one was
+    /// answered. One that never is costs the connection.
+    private mutating func resendWhenAnswered(_ index: Int, _ now: UInt64) {
+        guard let asked = threads[index].broken, threads[index].inFlight == 0 else { return }
+        let wait = min(config.resendMost, config.resendFirst << min(threads[index].breaks, 8))
+        threads[index].broken = nil
+        threads[index].breaks += 1
+        threads[index].resendAt = now + max(pause(wait, wait / 4), asked)
     }
 
     mutating func nextTurn(_ index: Int) {

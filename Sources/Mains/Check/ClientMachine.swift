@@ -36,8 +36,13 @@ struct ClientMachine {
         var written = 0
         var turn: UInt16 = 0
         var inFlight = 0
-        /// The order is broken: nothing is written until then, when everything is resent with the next turn.
+        /// The order is broken: nothing is written until every frame of the turn has been answered. The longest wait
+        /// that the server asked for.
+        var broken: UInt64?
+        /// They all have been; then everything is resent with the next turn.
         var resendAt: UInt64?
+        /// Turns broken since something was accepted.
+        var breaks: UInt64 = 0
         var received = SeqSet()
         var head: UInt64 = 0
         var gapAt: UInt64?
@@ -131,7 +136,9 @@ struct ClientMachine {
             threads[index].turn = 0
             threads[index].written = 0
             threads[index].inFlight = 0
+            threads[index].broken = nil
             threads[index].resendAt = nil
+            threads[index].breaks = 0
             threads[index].repairing = false
             threads[index].gapAt = nil
             threads[index].readInFlight = false

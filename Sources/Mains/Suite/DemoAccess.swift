@@ -33,7 +33,9 @@ public struct DemoAccess: Codable, Equatable, Sendable {
         let secret = Data(access.clusterSecret.utf8)
         if FileManager.default.contents(atPath: file) != secret {
             let made = try PrivateFile.write(secret, beside: file)
-            guard rename(made, file) == 0 else { throw PrivateFile.trouble(file, removing: made) }
+            guard rename(made, file) == 0, DurableFile.syncFolder(of: file) == nil else {
+                throw PrivateFile.trouble(file, removing: made)
+            }
         }
         return access
     }
@@ -41,7 +43,8 @@ public struct DemoAccess: Codable, Equatable, Sendable {
     private static func path(_ folder: String) -> String { folder + "/demo.json" }
 
     private static func read(_ folder: String) throws -> DemoAccess? {
-        guard let data = FileManager.default.contents(atPath: path(folder)) else { return nil }
+        // An empty file is what a power cut leaves of one that was never synced.
+        guard let data = FileManager.default.contents(atPath: path(folder)), !data.isEmpty else { return nil }
         guard let access = try? JSONDecoder().decode(DemoAccess.self, from: data) else {
             throw StartError(
                 "\(path(folder)) is damaged", cure: "Restore it, or delete it to get new demo passwords and keys")
@@ -55,11 +58,14 @@ public struct DemoAccess: Codable, Equatable, Sendable {
         let encoder = JSONEncoder()
         encoder.outputFormatting = [.prettyPrinted, .sortedKeys]
         let made = try PrivateFile.write(try encoder.encode(access), beside: path(folder))
+        var old = stat()
+        if stat(path(folder), &old) == 0, old.st_size == 0 { unlink(path(folder)) }
         // Where a file cannot have two names, the last one's counts; only services started by hand could tell.
         if link(made, path(folder)) != 0, errno != EEXIST, rename(made, path(folder)) != 0 {
             throw PrivateFile.trouble(path(folder), removing: made)
         }
         unlink(made)
+        guard DurableFile.syncFolder(of: path(folder)) == nil else { throw PrivateFile.trouble(path(folder)) }
         guard let found = try read(folder) else { throw PrivateFile.trouble(path(folder)) }
         return found
     }

@@ -9,17 +9,7 @@ struct DemoApp {
 
     /// Asks User until it answers: the services of a cluster find each other in their own time.
     func provide(through caller: RoleCaller) async throws {
-        var key = AppKey()
-        key.keyID = access.keyID
-        key.secret = access.secret
-        var app = App()
-        app.appID = access.app
-        app.name = "Demo"
-        app.keys = [key]
-        app.exists = true
-        var apps = AppsPut()
-        apps.apps = [app]
-        try await ask(caller, .appsPut(apps))
+        try await provideApp(through: caller)
         var check = UserCheck()
         check.users = access.users.keys.sorted().map { name in
             var key = UserKey()
@@ -40,6 +30,24 @@ struct DemoApp {
             return put
         }
         if !users.users.isEmpty { try await ask(caller, .usersPut(users)) }
+    }
+
+    /// Leaves an app alone that has the key: it may have been suspended since, or have other keys too.
+    private func provideApp(through caller: RoleCaller) async throws {
+        var get = AppsGet()
+        get.appIds = [access.app]
+        guard case .appsGot(let got) = try await answer(caller, .appsGet(get)), var app = got.apps.first else { return }
+        if app.exists, app.keys.contains(where: { $0.keyID == access.keyID }) { return }
+        var key = AppKey()
+        key.keyID = access.keyID
+        key.secret = access.secret
+        app.appID = access.app
+        if app.name.isEmpty { app.name = "Demo" }
+        app.keys.append(key)
+        app.exists = true
+        var apps = AppsPut()
+        apps.apps = [app]
+        try await ask(caller, .appsPut(apps))
     }
 
     private func ask(_ caller: RoleCaller, _ payload: Payload) async throws {

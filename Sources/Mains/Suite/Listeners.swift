@@ -65,7 +65,9 @@ struct Listeners: Sendable {
             demo: settings.demoLogin ? DemoLogin(appID: access.app, passwords: access.users) : nil,
             webFolder: WebFolder.path(), webSocket: .port(webSocketPort, tls: settings.tls != nil),
             tls: settings.tls.map { APITLS(certificatePath: $0.certificate, keyPath: $0.key) }, expectedRoles: roles,
-            version: MartletVersion.number)
+            version: MartletVersion.number,
+            // Through the environment, so that the services of `up --processes` have it too.
+            forwardedHeader: ProcessInfo.processInfo.environment["MARTLET_FORWARDED_HEADER"])
         do {
             try await APIServer.start(
                 config: config, directory: wiring.directory, lane: lane, logger: logger
@@ -97,7 +99,7 @@ struct Addresses: Codable, Sendable {
         let users = access.users.sorted { $0.key < $1.key }.map { "\($0.key) / \($0.value)" }
         let secure = settings.tls != nil
         let http = "\(secure ? "https" : "http")://\(host):\(httpPort)"
-        let lines = [
+        var lines = [
             "", "  Martlet is running.", "", "    chat page   \(http)/",
             settings.demoLogin
                 ? "    log in as   " + users.joined(separator: "    ")
@@ -108,6 +110,9 @@ struct Addresses: Codable, Sendable {
                 + (secure ? "    all with TLS" : ""),
             "    data        \(settings.data)    stop with Ctrl-C", "",
         ]
+        if WebFolder.path() == nil {
+            lines.insert("    (no chat page: its files were not found; name their folder in MARTLET_WEB)", at: 4)
+        }
         FileHandle.standardOutput.write(Data((lines.joined(separator: "\n") + "\n").utf8))
         guard let readyFile else { return }
         do {

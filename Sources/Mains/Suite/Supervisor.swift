@@ -88,13 +88,13 @@ public final class Supervisor: Sendable {
         process.standardError = pipe
         // The child ends when this pipe does: no service outlives its supervisor, however that dies.
         process.standardInput = Pipe()
-        relay(pipe.fileHandleForReading, name: service.name)
         process.terminationHandler = { [self] ended in childEnded(service, ended) }
         do {
             try process.run()
         } catch {
             throw StartError("cannot start \(service.name) from \(executable)", cure: "Build it again: swift build")
         }
+        relay(pipe.fileHandleForReading, name: service.name)
         state.withLock { state in
             state.children[service.name] = Child(process: process, startedAt: .now, quickDeaths: quickDeaths)
         }
@@ -111,9 +111,19 @@ public final class Supervisor: Sendable {
         guard let wait else { return }
         let deaths = state.withLock { $0.children[service.name]?.quickDeaths ?? 0 }
         say(service.name, "ended with status \(ended.terminationStatus); starting it again in \(wait) ms")
+        restart(service, afterMS: wait, quickDeaths: deaths)
+    }
+
+    /// Starts a service again, and goes on trying when that fails: too many processes or open files are soon fewer.
+    private func restart(_ service: Topology.Service, afterMS wait: Int, quickDeaths: Int) {
         DispatchQueue.global().asyncAfter(deadline: .now() + .milliseconds(wait)) { [self] in
             if state.withLock({ $0.stopping }) { return }
-            do { try launch(service, quickDeaths: deaths) } catch { say(service.name, "\(error)") }
+            do { try launch(service, quickDeaths: quickDeaths) } catch {
+                let next = min(Self.longestWaitMS, max(50, wait) * 2)
+                say(service.name, "\(error) Trying again in \(next) ms.")
+                writePids()
+                restart(service, afterMS: next, quickDeaths: quickDeaths + 1)
+            }
         }
     }
 
@@ -146,7 +156,7 @@ public final class Supervisor: Sendable {
     private func writePids() {
         let pids = state.withLock { state -> [String: [Int32]] in
             var pids: [String: [Int32]] = [:]
-            for (name, child) in state.children.sorted(by: { $0.key < $1.key }) {
+            for (name, child) in state.children.sorted(by: { $0.key < $1.key }) where child.process.isRunning {
                 let role = String(name[..<(name.lastIndex(of: "-") ?? name.endIndex)])
                 pids[role, default: []].append(child.process.processIdentifier)
             }

@@ -11,7 +11,6 @@ struct MessageIntake: Sendable {
     private struct Batch: Sendable {
         var shares: [Share] = []
         var entries: [LogEntry] = []
-        var traces: [String] = []
     }
 
     private let config: PushProxyConfig
@@ -38,14 +37,13 @@ struct MessageIntake: Sendable {
             var entry = LogEntry()
             entry.partition = item.partition
             entry.record = bytes
+            entry.traceID = item.record.traceID
             entries.append(entry)
         }
         waiting += items.count
         gathered.shares.append(Share(call: id, count: items.count))
         gathered.entries.append(contentsOf: entries)
-        let traces = items.map(\.record.traceID).filter { !$0.isEmpty }
-        gathered.traces.append(contentsOf: traces)
-        return traces.map { .trace($0, hop: "pushproxy") }
+        return items.compactMap { $0.record.traceID.isEmpty ? nil : .trace($0.record.traceID, hop: "pushproxy") }
     }
 
     mutating func flush(tokens: inout UInt64) -> [RoleAction<Never>] {
@@ -77,7 +75,7 @@ struct MessageIntake: Sendable {
     }
 
     private func settle(_ batch: Batch, _ results: [LogAppendResult]) -> [RoleAction<Never>] {
-        var actions: [RoleAction<Never>] = batch.traces.map { .trace($0, hop: "log.push") }
+        var actions: [RoleAction<Never>] = []
         var from = 0
         for share in batch.shares {
             let mine = results[from..<from + share.count]

@@ -32,8 +32,10 @@ extension PushServerMachine {
         for key in expansion {
             guard records.count < config.lookupRecords else { break }
             taken += 1
-            guard let (app, waiting) = read(key, { ($0.record.appID, $0.waiting) }) else { continue }
+            guard let (app, waiting, trace) = read(key, { ($0.record.appID, $0.waiting, $0.record.traceID) })
+            else { continue }
             records.append(key)
+            if !trace.isEmpty { request.traceIds.append(trace) }
             for member in waiting {
                 let user = User(app: app, id: member)
                 guard users[user] == nil else { continue }
@@ -64,7 +66,7 @@ extension PushServerMachine {
         var actions: [RoleAction<Never>] = []
         var planner = Planner(limit: config.planDeliveries)
         for key in lookup.records {
-            expand(key, lookup.users, body.results, &planner, &actions, now)
+            expand(key, lookup.users, body.results, &planner, now)
         }
         actions += send(planner.take(), now)
         for partition in Set(lookup.records.map(\.partition)) { windows[partition]?.advance() }
@@ -73,10 +75,9 @@ extension PushServerMachine {
 
     private mutating func expand(
         _ key: RecordKey, _ users: [User: Int], _ results: [LookupResult], _ planner: inout Planner,
-        _ actions: inout [RoleAction<Never>], _ now: Instant
+        _ now: Instant
     ) {
         guard let (record, members) = read(key, { ($0.record, $0.waiting) }) else { return }
-        if !record.traceID.isEmpty { actions.append(.trace(record.traceID, hop: "online")) }
         var unknown: [String] = []
         var open = 0
         for member in members {

@@ -23,6 +23,9 @@ public protocol UserStore: AnyObject, Sendable {
 public struct UserBatch: Sendable, Equatable {
     /// Replaced whole; the version is the store's.
     public var apps: [App] = []
+    /// The same, but only those whose `version` is the stored one, or 0 where there is none: two who change an app at
+    /// the same time cannot undo each other.
+    public var comparedApps: [App] = []
     /// Created or updated. A patch replaces the fields that it has. Without one, a profile that has `exists` set or any
     /// field filled replaces the stored one; otherwise only the token epoch is merged.
     public var users: [UserPut] = []
@@ -30,15 +33,20 @@ public struct UserBatch: Sendable, Equatable {
     public var changes: [IndexChange] = []
 
     public init() {}
-    public var isEmpty: Bool { apps.isEmpty && users.isEmpty && changes.isEmpty }
+    public var isEmpty: Bool { apps.isEmpty && comparedApps.isEmpty && users.isEmpty && changes.isEmpty }
 }
 
 /// What a transaction answers.
 public struct UserBatchResult: Sendable, Equatable {
     /// Entries after the change, in the order of the changes; version 0 where there is none.
     public var rows: [IndexRow]
+    /// Per compared app, whether it was written.
+    public var writtenApps: [Bool]
 
-    public init(rows: [IndexRow]) { self.rows = rows }
+    public init(rows: [IndexRow], writtenApps: [Bool] = []) {
+        self.rows = rows
+        self.writtenApps = writtenApps
+    }
 }
 
 /// Bounds of the relational port.

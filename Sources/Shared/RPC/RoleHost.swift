@@ -133,7 +133,9 @@ public final class RoleHost<Machine: RoleMachine>: LaneResident, CallTarget, Rep
                 if let call = incoming.removeValue(forKey: id.value) { call.origin.reply(call.id, .refused(failure)) }
             case .timer(let id, let afterMS): home.post(.parcel(self, .timer(id)), afterMS: afterMS)
             case .trace(let id, let hop):
-                logger.info("trace", metadata: ["trace": "\(id)", "hop": "\(hop)", "service": "\(Machine.role)"])
+                // The monotonic clock is one for all processes of a machine: it puts their lines in order.
+                let values = ["trace": id, "hop": hop, "service": "\(Machine.role)", "at_us": "\(clock().micros)"]
+                logger.info("trace", metadata: values.mapValues { "\($0)" })
             case .warn(let text, let values):
                 logger.warning("\(text)", metadata: values.mapValues { "\($0)" })
             case .output(let value): output(value)

@@ -48,14 +48,13 @@ public final class DataFolder: Sendable {
 
     private static func checkFormat(_ path: String) throws {
         let file = path + "/format"
-        guard let text = try? String(contentsOfFile: file, encoding: .utf8) else {
-            let bytes = "\(format)\n"
-            let written = FileManager.default.createFile(atPath: file, contents: Data(bytes.utf8))
-            let same = (try? String(contentsOfFile: file, encoding: .utf8)) == bytes
-            if written && same { return }
-            try? FileManager.default.removeItem(atPath: file)
+        let text = (try? String(contentsOfFile: file, encoding: .utf8)) ?? ""
+        // Empty: a power cut took what an older Martlet had written and not synced, and such a one knew only this format.
+        guard !text.isEmpty else {
+            guard let problem = DurableFile.write("\(format)\n".utf8, to: file) else { return }
             throw StartError(
-                "cannot write to the data folder \(path)", cure: "Free some space, or choose another --data")
+                "cannot write to the data folder \(path): \(problem)",
+                cure: "Free some space, or choose another --data")
         }
         guard let found = Int(text.trimmingCharacters(in: .whitespacesAndNewlines)) else {
             throw StartError(

@@ -125,6 +125,7 @@ public struct MsgProxyMachine: RoleMachine {
         var entry = LogEntry()
         entry.partition = UInt32(bucket)
         entry.record = bytes
+        entry.traceID = record.traceID
         return .success(entry)
     }
 

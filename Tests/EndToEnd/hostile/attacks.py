@@ -7,6 +7,7 @@ import time
 import martlet_wire as wire
 
 HANDSHAKE_S = 10  # LoginConfig.handshakeMS
+REQUEST_S = 15    # APILimits.requestMS and responseMS
 SLACK_S = 8       # for a debug build on a busy machine
 
 
@@ -42,11 +43,7 @@ def noise_and_half_frames(ports, count=400, halves=300):
             sock.sendall(noise.randbytes(noise.choice((1, 3, 20, 500, 5000))))
         except OSError:
             pass
-        # The HTTP server waits for the end of a header for as long as its own time-out; noise is not a client of ours.
-        if index % 3 == 2:
-            sock.close()
-        else:
-            socks.append(sock)
+        socks.append(sock)
     noisy = len(socks)
     for index in range(halves):
         sock = connect(ports["tcp"])
@@ -54,7 +51,8 @@ def noise_and_half_frames(ports, count=400, halves=300):
         whole = wire.varint(len(hello) + 1) + bytes([wire.HELLO]) + hello
         sock.sendall((b"", whole)[index % 2] + wire.varint(200) + bytes([wire.AUTHENTICATE]) + b"\x0a")
         socks.append(sock)
-    return f"{noisy} of noise and {halves} half frames ended in {all_end(socks):.1f} s"
+    took = all_end(socks, REQUEST_S + SLACK_S)
+    return f"{noisy} of noise and {halves} half frames ended in {took:.1f} s"
 
 
 def all_end(socks, seconds=HANDSHAKE_S + SLACK_S):
@@ -81,6 +79,63 @@ def all_end(socks, seconds=HANDSHAKE_S + SLACK_S):
                 key.fileobj.close()
                 left -= 1
     return time.monotonic() - began
+
+
+def answers(ports, source="127.0.0.9"):
+    """Seconds that an ordinary request of somebody else takes; raises when it is not served."""
+    began = time.monotonic()
+    sock = connect(ports["http"], source)
+    sock.sendall(b"GET /health HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+    told = b""
+    while chunk := sock.recv(65536):
+        told += chunk
+    sock.close()
+    assert told.startswith(b"HTTP/1.1 200"), f"somebody else was told {told[:200]!r}"
+    return time.monotonic() - began
+
+
+def bodies_that_do_not_come(ports, count=700):
+    """Requests that announce a body and send a byte of it now and then: they take nobody's place and are all ended."""
+    head = b"POST /demo/login HTTP/1.1\r\nHost: x\r\nContent-Length: 4000\r\n\r\n"
+    socks = []
+    for index in range(count):
+        sock = connect(ports["http"], f"127.0.0.{2 + index % 4}")
+        sock.sendall(head)
+        socks.append(sock)
+    began, slowest = time.monotonic(), 0
+    while time.monotonic() - began < REQUEST_S / 2:
+        slowest = max(slowest, answers(ports))
+        for sock in socks:
+            try:
+                sock.sendall(b"x")
+            except OSError:
+                pass
+        time.sleep(0.5)
+    all_end(socks, REQUEST_S + SLACK_S - (time.monotonic() - began))
+    assert slowest < 5, f"somebody else waited {slowest:.1f} s"
+    return f"{count} bodies that do not come ended {time.monotonic() - began:.1f} s after their heads"
+
+
+def answers_that_nobody_takes(ports, count=200):
+    """Requests behind one another for the page's largest file, none of whose answers is read."""
+    request = b"GET /sdk/chat.js HTTP/1.1\r\nHost: x\r\n\r\n" * 2000
+    socks = []
+    for index in range(count):
+        sock = connect(ports["http"], f"127.0.0.{2 + index % 4}")
+        sock.settimeout(0)
+        try:
+            sock.send(request)
+        except OSError:
+            pass
+        socks.append(sock)
+    began, slowest = time.monotonic(), 0
+    while time.monotonic() - began < REQUEST_S + SLACK_S:
+        slowest = max(slowest, answers(ports))
+        time.sleep(0.5)
+    # Whoever was given up is at its end once it reads what had already left; whoever was kept would go on being served.
+    all_end(socks, 5)
+    assert slowest < 5, f"somebody else waited {slowest:.1f} s"
+    return f"{count} connections that take no answers ended within {REQUEST_S + SLACK_S} s"
 
 
 def giant_lengths(ports, count=300):

@@ -1,7 +1,10 @@
 """A resend is the same message: the ack lost, another Login, a full restart, both ends of the named window. And a trace."""
 import base64
+import json
+import os
 import pathlib
 import re
+import signal
 import sys
 import time
 
@@ -15,7 +18,9 @@ import martlet_client as rules
 
 RECALL = 3
 DAY_MS = 24 * 3600 * 1000
-HOPS = ["login", "route", "im", "msgproxy", "msgwriter", "pushproxy", "pushserver", "pushworker"]
+# One message's way, in order: up to the log, from the log to the push log, and down again.
+HOPS = ["login", "route", "im", "msgproxy", "log", "msgwriter", "pushproxy", "pushlog", "pushserver", "online",
+        "pushworker", "route", "login"]
 
 
 def connect(suite, user, device):
@@ -128,20 +133,78 @@ def main():
         for moment in (now - 6 * DAY_MS - 60_000, now + 7 * 60_000):
             outcome = send(client, conversation, message_id(moment, 9), "too late")
             assert outcome == "resend_expired", outcome
-        trace = "trace-e2e-1"
-        bob = connect(suite, "bob", "phone")
-        assert send(client, conversation, message_id(int(time.time() * 1000), 99), "traced", trace=trace) == "accepted"
-        bob.live(lambda: any("traced" in str(row) for row in bob.shown), 10)
-        deadline = time.monotonic() + 10
-        seen = set()
-        while time.monotonic() < deadline and not set(HOPS) <= seen:
-            text = suite.log.read_text(errors="replace")
-            seen = {hop for line in text.splitlines() if trace in line for hop in re.findall(r"service=(\w+)", line)}
-            time.sleep(0.1)
-        assert set(HOPS) <= seen, f"hops missing from the trace: {sorted(set(HOPS) - seen)}; seen {sorted(seen)}"
         client.close()
-        bob.close()
-    summary(f"one message, one seq, through lost acks and a kill, at 3 places of the window; {len(seen)} services traced")
+    with Suite("--loops", "1", environment={"MARTLET_LOG": "info"}) as suite:
+        follow(suite)
+    with Suite("--processes", environment={"MARTLET_LOG": "info"}) as suite:
+        follow(suite)
+        killed_logins(suite)
+    summary(f"one message, one seq, through lost acks and a kill, at 3 places of the window, and by another Login, "
+            f"IM and MsgProxy after theirs were killed; "
+            f"{len(HOPS)} hops traced in order, in one process and in many")
+
+
+def hops(suite, trace):
+    """The services that traced it, in the order of the machine's clock."""
+    seen = []
+    for line in suite.log.read_text(errors="replace").splitlines():
+        if f"trace={trace}" in line:
+            at, service = (re.search(rf"\b{key}=(\w+)", line).group(1) for key in ("at_us", "service"))
+            seen.append((int(at), len(seen), service))
+    return [service for _, _, service in sorted(seen)]
+
+
+def follow(suite):
+    """One traced message passes every hop once, in order."""
+    alice, bob = connect(suite, "alice", "phone"), connect(suite, "bob", "phone")
+    conversation, trace = pair("alice", "bob"), "trace-e2e-1"
+    # Untraced until the services know each other.
+    turn, end = 0, time.monotonic() + 20
+    while (outcome := send(alice, conversation, message_id(time.time() * 1000, turn), "warm", turn)) != "accepted":
+        assert outcome in RETRYABLE and time.monotonic() < end, outcome
+        turn += 1
+        time.sleep(0.3)
+    identifier = message_id(int(time.time() * 1000), 99)
+    assert send(alice, conversation, identifier, "traced", turn, trace) == "accepted"
+    bob.live(lambda: any("traced" in str(row) for row in bob.shown), 10)
+    deadline = time.monotonic() + 10
+    while len(seen := hops(suite, trace)) < len(HOPS) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert seen == HOPS, f"the way was {seen}, wanted {HOPS}"
+    alice.close()
+    bob.close()
+
+
+def killed_logins(suite, rounds=3):
+    """The message is stored, its ack never reaches the sender because Login is killed, and the resend goes through
+    another Login, IM and MsgProxy: one message, one seq."""
+    conversation = pair("carol", "dave")
+    for index in range(rounds):
+        carol, dave = connect(suite, "carol", "phone"), connect(suite, "dave", "phone")
+        dave.live(lambda: True)
+        identifier = message_id(int(time.time() * 1000), index)
+        carol.request(1, 1, body(conversation, identifier, f"twice {index}"), lambda *_: None, conversation, 0)
+        # Dave has it, so it is stored; carol has not read a byte of what came back.
+        dave.live(lambda: any(f"twice {index}" in str(row) for row in dave.shown), 10)
+        for role in ("login", "im", "msgproxy"):
+            for pid in json.loads((suite.folder / "pids.json").read_text())[role]:
+                os.kill(pid, signal.SIGKILL)
+        carol.drop()
+        carol.reopen()
+        end = time.monotonic() + 30
+        while (outcome := send(carol, conversation, identifier, f"twice {index}")) != "accepted":
+            assert outcome in RETRYABLE and time.monotonic() < end, outcome
+            carol.drop()
+            time.sleep(0.5)
+            carol.reopen()
+        found = places(carol, conversation, identifier)
+        assert found == [index + 1], f"round {index}: stored at {found}"
+        carol.close()
+        dave.drop()
+
+
+RETRYABLE = {"service_unavailable", "retry", "outcome_unknown", "overloaded", "busy", "resend_in_order",
+             "deadline_exceeded"}
 
 
 if __name__ == "__main__":

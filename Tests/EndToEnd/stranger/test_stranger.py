@@ -1,5 +1,6 @@
 """A stranger's service, built on the ServiceSDK alone: run twice, killed, drained, and nobody else notices."""
 import pathlib
+import re
 import signal
 import subprocess
 import sys
@@ -53,6 +54,15 @@ def echo(suite, name):
          "--app", "demo", "--svid", "1000", "--name", name], stderr=subprocess.DEVNULL)
 
 
+def who_answers(chat, word, times=8):
+    """The instances that answered so many requests, every one of which was answered."""
+    names = set()
+    for number in range(times):
+        chat.say(f"/svc 1000 1 {word} {number}")
+        names.add(re.search(r"\((\S+)\)", chat.wait(f"answer 1000 {word} {number}")).group(1))
+    return names
+
+
 def main():
     with Suite() as suite:
         alice, bob = Chat(suite, "alice", "bob"), Chat(suite, "bob", "alice")
@@ -62,19 +72,20 @@ def main():
         first, second = echo(suite, "echo-1"), echo(suite, "echo-2")
         try:
             time.sleep(3)
-            for number in range(6):
-                alice.say(f"/svc 1000 1 hello {number}")
-                alice.wait(f"answer 1000 hello {number}")
+            assert who_answers(alice, "hello") == {"echo-1", "echo-2"}, "requests are not balanced"
             alice.say("/svc 1000 4 knock")
             alice.wait("event 1000 echo knock")
             alice.say("/svc 1000 3 1 the tea is ready")
             assert "the tea is ready" in alice.wait("notice", 15)
             first.send_signal(signal.SIGKILL)
-            for number in range(6):
-                alice.say(f"/svc 1000 1 still {number}")
-                alice.wait(f"answer 1000 still {number}")
+            first.wait()
+            assert who_answers(alice, "still") == {"echo-2"}
             alice.say("hello bob")
             assert "hello bob" in bob.wait("message")
+            first = echo(suite, "echo-1")
+            deadline = time.monotonic() + 15
+            while who_answers(alice, "again") != {"echo-1", "echo-2"}:
+                assert time.monotonic() < deadline, "the restarted instance answers nothing"
             second.send_signal(signal.SIGTERM)
             assert second.wait(20) == 0, "the service did not drain"
             alice.say("good night")
@@ -86,7 +97,7 @@ def main():
                 process.wait()
         alice.close()
         bob.close()
-    summary("requests, push, notify, two instances, one killed, one drained")
+    summary("requests, push, notify, two instances that both answer, one killed and started again, one drained")
 
 
 main()

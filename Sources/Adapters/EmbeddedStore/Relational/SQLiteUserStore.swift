@@ -43,7 +43,7 @@ public final class SQLiteUserStore: UserStore, @unchecked Sendable {
         } catch { throw error.failure }
     }
 
-    private func app(_ id: String) throws(SQLiteError) -> App {
+    func app(_ id: String) throws(SQLiteError) -> App {
         let get = statements.appGet
         get.bind(1, id)
         defer { get.reset() }

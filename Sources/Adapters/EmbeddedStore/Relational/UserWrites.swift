@@ -8,11 +8,17 @@ extension SQLiteUserStore {
             return try database.transaction(
                 { () throws(SQLiteError) in
                     for app in batch.apps { try put(app) }
+                    var written: [Bool] = []
+                    for app in batch.comparedApps {
+                        let same = try self.app(app.appID).version == app.version
+                        if same { try put(app) }
+                        written.append(same)
+                    }
                     for user in batch.users { try put(user) }
                     var rows: [IndexRow] = []
                     rows.reserveCapacity(batch.changes.count)
                     for change in batch.changes { rows.append(try save(change)) }
-                    return UserBatchResult(rows: rows)
+                    return UserBatchResult(rows: rows, writtenApps: written)
                 }, failed: { $0 })
         } catch { throw error.failure }
     }

@@ -84,9 +84,11 @@ public final class GatewayServer: Sendable {
         do {
             let chain = try NIOSSLCertificate.fromPEMFile(files.certificatePath)
             let key = try NIOSSLPrivateKey(file: files.keyPath, format: .pem)
-            return try NIOSSLContext(
-                configuration: .makeServerConfiguration(
-                    certificateChain: chain.map { .certificate($0) }, privateKey: .privateKey(key)))
+            var configuration = TLSConfiguration.makeServerConfiguration(
+                certificateChain: chain.map { .certificate($0) }, privateKey: .privateKey(key))
+            // 1.0 and 1.1 are deprecated (RFC 8996).
+            configuration.minimumTLSVersion = .tlsv12
+            return try NIOSSLContext(configuration: configuration)
         } catch {
             throw GatewayError(
                 "cannot read certificate \(files.certificatePath) with key \(files.keyPath) (\(error)); "

@@ -40,6 +40,10 @@ extension LogMachine {
             }
             log.complained = answers.contains { $0.hasFailure }
             log.hasNews = answers.contains { !$0.hasFailure && !$0.unknown }
+            for (entry, answer) in zip(log.gathered, answers)
+            where !entry.traceID.isEmpty && !answer.hasFailure && !answer.unknown {
+                actions.append(.trace(entry.traceID, hop: "log \(name)"))
+            }
             results[name] = answers
             log.gathered.removeAll(keepingCapacity: true)
             log.gatheredBytes = 0

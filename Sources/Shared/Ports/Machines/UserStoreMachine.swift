@@ -8,10 +8,12 @@ import Wire
 public struct UserStoreMachine<Store: UserStore>: RoleMachine {
     public static var role: RoleName { .userStore }
 
-    /// A write that waits for the flush. `changes` is set for index saves: their places in the batch.
+    /// A write that waits for the flush. `changes` is set for index saves, `apps` for apps that are compared: their
+    /// places in the batch.
     private struct Pending: Sendable {
         let id: CallID
-        let changes: Range<Int>?
+        var changes: Range<Int>?
+        var apps: Range<Int>?
     }
 
     private let store: Store
@@ -32,14 +34,15 @@ public struct UserStoreMachine<Store: UserStore>: RoleMachine {
         switch payload {
         case .appsPut(let request):
             if let failure = Self.check(request) { return [.refuse(id, failure)] }
-            batch.apps += request.apps
-            pending.append(Pending(id: id, changes: nil))
+            let first = batch.comparedApps.count
+            pending.append(Pending(id: id, apps: request.compare ? first..<first + request.apps.count : nil))
+            if request.compare { batch.comparedApps += request.apps } else { batch.apps += request.apps }
         case .usersPut(let request):
             guard request.users.allSatisfy({ !$0.appID.isEmpty && !$0.profile.userID.isEmpty }) else {
                 return [.refuse(id, Failure(.malformedRequest, "a user has an app and an id"))]
             }
             batch.users += request.users
-            pending.append(Pending(id: id, changes: nil))
+            pending.append(Pending(id: id))
         case .indexSave(let request):
             guard request.changes.allSatisfy({ !$0.userID.isEmpty && !$0.change.conversation.isEmpty }) else {
                 return [.refuse(id, Failure(.malformedRequest, "a change names user and conversation"))]
@@ -49,6 +52,13 @@ public struct UserStoreMachine<Store: UserStore>: RoleMachine {
         default: return [read(id, payload)]
         }
         return []
+    }
+
+    private static func outcome(_ written: ArraySlice<Bool>) -> Done {
+        var done = Done()
+        if written.allSatisfy({ $0 }) { return done }
+        done.failures = written.map { $0 ? Failure() : Failure(.alreadyExists, "the app has another version") }
+        return done
     }
 
     private static func check(_ request: AppsPut) -> Failure? {
@@ -89,6 +99,7 @@ public struct UserStoreMachine<Store: UserStore>: RoleMachine {
         do throws(Failure) {
             let result = try store.apply(batch)
             return pending.map { call in
+                if let apps = call.apps { return .reply(call.id, .done(Self.outcome(result.writtenApps[apps]))) }
                 guard let changes = call.changes else { return .reply(call.id, .done(Done())) }
                 var answer = IndexSaved()
                 answer.rows = Array(result.rows[changes])

@@ -407,6 +407,8 @@ public nonisolated struct LookupRequest: Sendable {
 
   public var users: [UserKey] = []
 
+  public var traceIds: [String] = []
+
   public var unknownFields = SwiftProtobuf.UnknownStorage()
 
   public init() {}
@@ -785,6 +787,8 @@ public nonisolated struct LogEntry: Sendable {
   public var record: Data = Data()
 
   public var offset: UInt64 = 0
+
+  public var traceID: String = String()
 
   public var unknownFields = SwiftProtobuf.UnknownStorage()
 
@@ -1689,12 +1693,15 @@ public nonisolated struct AppKey: Sendable {
   public init() {}
 }
 
+/// compare: an app is written only where the stored version is its own (0: there is none yet), else already_exists.
 public nonisolated struct AppsPut: Sendable {
   // SwiftProtobuf.Message conformance is added in an extension below. See the
   // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
   // methods supported on all messages.
 
   public var apps: [App] = []
+
+  public var compare: Bool = false
 
   public var unknownFields = SwiftProtobuf.UnknownStorage()
 
@@ -2696,7 +2703,7 @@ nonisolated extension LeaseResponse: SwiftProtobuf.Message, SwiftProtobuf._Messa
 
 nonisolated extension LookupRequest: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
   public static let protoMessageName: String = _protobuf_package + ".LookupRequest"
-  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}users\0")
+  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}users\0\u{3}trace_ids\0")
 
   public mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
     while let fieldNumber = try decoder.nextFieldNumber() {
@@ -2705,6 +2712,7 @@ nonisolated extension LookupRequest: SwiftProtobuf.Message, SwiftProtobuf._Messa
       // enabled. https://github.com/apple/swift-protobuf/issues/1034
       switch fieldNumber {
       case 1: try { try decoder.decodeRepeatedMessageField(value: &self.users) }()
+      case 2: try { try decoder.decodeRepeatedStringField(value: &self.traceIds) }()
       default: break
       }
     }
@@ -2714,11 +2722,15 @@ nonisolated extension LookupRequest: SwiftProtobuf.Message, SwiftProtobuf._Messa
     if !self.users.isEmpty {
       try visitor.visitRepeatedMessageField(value: self.users, fieldNumber: 1)
     }
+    if !self.traceIds.isEmpty {
+      try visitor.visitRepeatedStringField(value: self.traceIds, fieldNumber: 2)
+    }
     try unknownFields.traverse(visitor: &visitor)
   }
 
   public static func ==(lhs: LookupRequest, rhs: LookupRequest) -> Bool {
     if lhs.users != rhs.users {return false}
+    if lhs.traceIds != rhs.traceIds {return false}
     if lhs.unknownFields != rhs.unknownFields {return false}
     return true
   }
@@ -3522,7 +3534,7 @@ nonisolated extension LogAppend: SwiftProtobuf.Message, SwiftProtobuf._MessageIm
 
 nonisolated extension LogEntry: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
   public static let protoMessageName: String = _protobuf_package + ".LogEntry"
-  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}partition\0\u{1}record\0\u{1}offset\0")
+  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}partition\0\u{1}record\0\u{1}offset\0\u{3}trace_id\0")
 
   public mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
     while let fieldNumber = try decoder.nextFieldNumber() {
@@ -3533,6 +3545,7 @@ nonisolated extension LogEntry: SwiftProtobuf.Message, SwiftProtobuf._MessageImp
       case 1: try { try decoder.decodeSingularUInt32Field(value: &self.partition) }()
       case 2: try { try decoder.decodeSingularBytesField(value: &self.record) }()
       case 3: try { try decoder.decodeSingularUInt64Field(value: &self.offset) }()
+      case 4: try { try decoder.decodeSingularStringField(value: &self.traceID) }()
       default: break
       }
     }
@@ -3548,6 +3561,9 @@ nonisolated extension LogEntry: SwiftProtobuf.Message, SwiftProtobuf._MessageImp
     if self.offset != 0 {
       try visitor.visitSingularUInt64Field(value: self.offset, fieldNumber: 3)
     }
+    if !self.traceID.isEmpty {
+      try visitor.visitSingularStringField(value: self.traceID, fieldNumber: 4)
+    }
     try unknownFields.traverse(visitor: &visitor)
   }
 
@@ -3555,6 +3571,7 @@ nonisolated extension LogEntry: SwiftProtobuf.Message, SwiftProtobuf._MessageImp
     if lhs.partition != rhs.partition {return false}
     if lhs.record != rhs.record {return false}
     if lhs.offset != rhs.offset {return false}
+    if lhs.traceID != rhs.traceID {return false}
     if lhs.unknownFields != rhs.unknownFields {return false}
     return true
   }
@@ -5567,7 +5584,7 @@ nonisolated extension AppKey: SwiftProtobuf.Message, SwiftProtobuf._MessageImple
 
 nonisolated extension AppsPut: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
   public static let protoMessageName: String = _protobuf_package + ".AppsPut"
-  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}apps\0")
+  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}apps\0\u{1}compare\0")
 
   public mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
     while let fieldNumber = try decoder.nextFieldNumber() {
@@ -5576,6 +5593,7 @@ nonisolated extension AppsPut: SwiftProtobuf.Message, SwiftProtobuf._MessageImpl
       // enabled. https://github.com/apple/swift-protobuf/issues/1034
       switch fieldNumber {
       case 1: try { try decoder.decodeRepeatedMessageField(value: &self.apps) }()
+      case 2: try { try decoder.decodeSingularBoolField(value: &self.compare) }()
       default: break
       }
     }
@@ -5585,11 +5603,15 @@ nonisolated extension AppsPut: SwiftProtobuf.Message, SwiftProtobuf._MessageImpl
     if !self.apps.isEmpty {
       try visitor.visitRepeatedMessageField(value: self.apps, fieldNumber: 1)
     }
+    if self.compare != false {
+      try visitor.visitSingularBoolField(value: self.compare, fieldNumber: 2)
+    }
     try unknownFields.traverse(visitor: &visitor)
   }
 
   public static func ==(lhs: AppsPut, rhs: AppsPut) -> Bool {
     if lhs.apps != rhs.apps {return false}
+    if lhs.compare != rhs.compare {return false}
     if lhs.unknownFields != rhs.unknownFields {return false}
     return true
   }

@@ -40,14 +40,21 @@ public final class SimulatedUserStore: UserStore, @unchecked Sendable {
 
     public func apply(_ batch: UserBatch) throws(Failure) -> UserBatchResult {
         try trouble.strike()
-        for app in batch.apps {
-            var stored = app
-            stored.exists = true
-            stored.version = (apps[app.appID]?.version ?? 0) + 1
-            apps[app.appID] = stored
+        for app in batch.apps { put(app) }
+        let written = batch.comparedApps.map { app in
+            let same = (apps[app.appID]?.version ?? 0) == app.version
+            if same { put(app) }
+            return same
         }
         for user in batch.users { put(user) }
-        return UserBatchResult(rows: batch.changes.map(save))
+        return UserBatchResult(rows: batch.changes.map(save), writtenApps: written)
+    }
+
+    private func put(_ app: App) {
+        var stored = app
+        stored.exists = true
+        stored.version = (apps[app.appID]?.version ?? 0) + 1
+        apps[app.appID] = stored
     }
 
     private func put(_ user: UserPut) {

@@ -8,6 +8,7 @@ public enum UserStoreContract {
 
     public static let cases: [Case] = [
         Case("apps are replaced whole, with a version", apps),
+        Case("a compared app is written only over its own version", comparedApps),
         Case("users are made, changed, and keep their profile when only the token epoch is raised", users),
         Case("a patch changes the fields that it has, and makes the user", patched),
         Case("an entry is made once; the same again changes nothing", idempotent),
@@ -83,6 +84,30 @@ public enum UserStoreContract {
         let changed = try some(try store.apps([]).first, "the listed app")
         try same(changed.keys, [key], "keys are replaced")
         try holds(changed.version > found[1].version && changed.suspended, "version and settings move")
+    }
+
+    private static func comparedApps(_ store: any UserStore) throws {
+        var app = App()
+        app.appID = "demo"
+        app.name = "first"
+        var other = app
+        other.name = "second"
+        var batch = UserBatch()
+        // Both were made from nothing, in one transaction: one of them is.
+        batch.comparedApps = [app, other]
+        try same(try store.apply(batch).writtenApps, [true, false], "one is made")
+        let made = try some(try store.apps(["demo"]).first, "the app")
+        try same(made.name, "first", "the one that was told so")
+        app.version = made.version
+        app.suspended = true
+        other.version = made.version
+        batch.comparedApps = [app]
+        try same(try store.apply(batch).writtenApps, [true], "the version that was read is changed")
+        batch.comparedApps = [other]
+        try same(try store.apply(batch).writtenApps, [false], "an older one is not")
+        let kept = try some(try store.apps(["demo"]).first, "the app")
+        try holds(
+            kept.suspended && kept.name == "first" && kept.version > made.version, "the refused one left no trace")
     }
 
     private static func users(_ store: any UserStore) throws {

@@ -1,0 +1,113 @@
+import APIRole
+import Foundation
+import Machinery
+import NIOCore
+import Testing
+
+/// Clients that hold what others need: places, connections, time.
+@Suite(.timeLimit(.minutes(1))) struct HoldingTests {
+    private let head = "POST /demo/login HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n"
+
+    @Test func bodiesThatDoNotComeTakeNoPlaceAndAreEnded() async throws {
+        try await withAPI {
+            $0.limits.requestsInFlight = 4
+            $0.limits.requestMS = 1500
+        } _: { http, _ in
+            var held: [(any Channel, EventLoopFuture<Data>)] = []
+            for _ in 0..<12 { held.append(try await http.open()) }
+            for (channel, _) in held { channel.writeAndFlush(ByteBuffer(string: head), promise: nil) }
+            try await Task.sleep(for: .milliseconds(200))
+            let began = ContinuousClock.now
+            let answer = try await http.post("/v1/tokens", #"{"user_id":"bob"}"#, basic: "demo:s3cret")
+            #expect(answer.status == 201, "\(answer.text)")
+            // A byte now and then is no reason to wait longer.
+            for _ in 0..<3 {
+                for (channel, _) in held { channel.writeAndFlush(ByteBuffer(string: "x"), promise: nil) }
+                try await Task.sleep(for: .milliseconds(300))
+            }
+            for (_, said) in held { #expect(try await said.get().isEmpty) }
+            #expect(ContinuousClock.now - began < .seconds(4))
+        }
+    }
+
+    @Test func aHeadThatComesByteByByteIsEnded() async throws {
+        try await withAPI {
+            $0.limits.requestMS = 500
+        } _: { http, _ in
+            let (channel, said) = try await http.open()
+            let began = ContinuousClock.now
+            for byte in head.utf8.prefix(12) where channel.isActive {
+                channel.writeAndFlush(ByteBuffer(bytes: [byte]), promise: nil)
+                try await Task.sleep(for: .milliseconds(100))
+            }
+            #expect(try await said.get().isEmpty)
+            #expect(ContinuousClock.now - began < .seconds(3))
+        }
+    }
+
+    @Test func strangersSendNoLargeBodies() async throws {
+        try await withAPI { http, _ in
+            let password = String(repeating: "x", count: 8192)
+            let answer = try await http.post("/demo/login", #"{"user":"alice","password":"\#(password)"}"#)
+            #expect(answer.status == 413 && answer.reason == "limit_exceeded")
+        }
+    }
+
+    /// Requests behind one another, none of whose answers is read: the only connection is free again in time.
+    @Test func answersThatNobodyTakesAreGivenUp() async throws {
+        let folder = FileManager.default.temporaryDirectory.appendingPathComponent("martlet-web-\(UUID().uuidString)")
+        try FileManager.default.createDirectory(at: folder, withIntermediateDirectories: true)
+        defer { try? FileManager.default.removeItem(at: folder) }
+        try Data("<!doctype html>".utf8).write(to: folder.appendingPathComponent("index.html"))
+        try Data(repeating: 0x20, count: 4 << 20).write(to: folder.appendingPathComponent("large.js"))
+        try await withAPI {
+            $0.webFolder = folder.path
+            $0.limits.connections = 1
+            $0.limits.responseMS = 500
+            $0.limits.responseBytesPerSecond = 64 << 20
+        } _: { http, _ in
+            let (channel, _) = try await http.open(reading: false)
+            let request = "GET /large.js HTTP/1.1\r\nHost: x\r\n\r\n"
+            try await channel.writeAndFlush(ByteBuffer(string: String(repeating: request, count: 50)))
+            let began = ContinuousClock.now
+            #expect(try await http.get("/").status == 200)
+            #expect(ContinuousClock.now - began < .seconds(5))
+            try? await channel.close()
+        }
+    }
+
+    @Test func aLargeAnswerMayTakeItsTime() async throws {
+        let folder = FileManager.default.temporaryDirectory.appendingPathComponent("martlet-web-\(UUID().uuidString)")
+        try FileManager.default.createDirectory(at: folder, withIntermediateDirectories: true)
+        defer { try? FileManager.default.removeItem(at: folder) }
+        try Data(repeating: 0x20, count: 4 << 20).write(to: folder.appendingPathComponent("index.html"))
+        try await withAPI {
+            $0.webFolder = folder.path
+            $0.limits.responseMS = 1
+            $0.limits.responseBytesPerSecond = 1 << 20
+        } _: { http, _ in
+            let answer = try await http.get("/")
+            #expect(answer.body.count == 4 << 20)
+        }
+    }
+
+    @Test func oneAddressCannotHaveAllConnections() async throws {
+        try await withAPI {
+            $0.limits.connections = 8
+            $0.limits.idleSecondsCrowded = 1
+        } _: { http, _ in
+            var held: [(any Channel, EventLoopFuture<Data>)] = []
+            for _ in 0..<4 { held.append(try await http.open()) }
+            // Half of all are taken, more than a quarter by this address.
+            let (_, refused) = try await http.open()
+            #expect(try await refused.get().isEmpty)
+            #expect(try await http.from("127.0.0.2").get("/nothing").status == 404)
+            for (channel, _) in held { try await channel.close() }
+        }
+    }
+
+    @Test func differencesOfTimesDoNotUnderflow() {
+        let (earlier, later): (UInt64, UInt64) = (5, 7)
+        #expect(later.since(earlier) == 2 && earlier.since(later) == 0 && earlier.since(earlier) == 0)
+    }
+}
