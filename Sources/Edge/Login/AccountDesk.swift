@@ -11,14 +11,25 @@ struct AccountDesk: Sendable {
         let claims: TokenClaims
     }
 
-    private var known: BoundedCache<UserKey, Bool>
+    /// A user as a key: protobuf messages are larger and hash slowly.
+    private struct Who: Hashable, Sendable {
+        let app: String
+        let user: String
+
+        init(_ claims: TokenClaims) {
+            app = claims.appID
+            user = claims.userID
+        }
+    }
+
+    private var known: BoundedCache<Who, Bool>
     private var newcomers: [Newcomer] = []
 
     init(config: LoginConfig) { known = BoundedCache(limit: config.maxKnownUsers) }
 
     /// True when the user is known to exist; otherwise the connection waits for the answer.
     mutating func knows(_ id: ConnectionID, _ claims: TokenClaims) -> Bool {
-        if known[Self.key(claims)] != nil { return true }
+        if known[Who(claims)] != nil { return true }
         newcomers.append(Newcomer(id: id, claims: claims))
         return false
     }
@@ -29,14 +40,7 @@ struct AccountDesk: Sendable {
         return batch
     }
 
-    mutating func learn(_ claims: TokenClaims) { known[Self.key(claims)] = true }
-
-    private static func key(_ claims: TokenClaims) -> UserKey {
-        var key = UserKey()
-        key.appID = claims.appID
-        key.userID = claims.userID
-        return key
-    }
+    mutating func learn(_ claims: TokenClaims) { known[Who(claims)] = true }
 }
 
 extension LoginMachine {

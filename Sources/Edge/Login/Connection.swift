@@ -1,3 +1,4 @@
+import Machinery
 import Wire
 
 /// One connection of a client: first a handshake, then a session, then its last second.
@@ -7,7 +8,7 @@ struct Connection: Sendable {
     /// When it stopped taking bytes; 0 while it takes them.
     var stuckMicros: UInt64 = 0
     /// Until the session is open.
-    var handshake: Handshake?
+    @Seldom var handshake: Handshake?
     /// From AUTHENTICATED to the end; neither of the two is set in the last second.
     var session: Session?
     /// Whether we have stopped reading from it.

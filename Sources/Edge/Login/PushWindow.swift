@@ -1,3 +1,4 @@
+import Machinery
 import NIOCore
 import Wire
 
@@ -49,7 +50,7 @@ struct PushWindow: Sendable {
     /// How long this client takes to acknowledge, smoothed as TCP smooths its round-trip time (RFC 6298); 0: not known.
     private var ackMicros: UInt64 = 0
     /// Test faults only: a push that waits for the next one to pass it.
-    private var swapped: Entry?
+    @Seldom private var swapped: Entry?
 
     var isEmpty: Bool { entries.isEmpty }
     var hasUnwritten: Bool { unwritten > 0 }

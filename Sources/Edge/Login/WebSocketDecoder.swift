@@ -1,3 +1,4 @@
+import Machinery
 import NIOCore
 
 /// Cuts WebSocket messages (RFC 6455) out of a client's bytes. Only what a Martlet client sends: binary messages, whole
@@ -47,9 +48,13 @@ struct WebSocketDecoder: Sendable {
         var bytes: Int
     }
 
+    private struct Fragments: Sendable {
+        var bytes = ByteBuffer()
+        var count = 0
+    }
+
     /// The message that is being put together.
-    private var partial: ByteBuffer?
-    private var fragments = 0
+    @Seldom private var partial: Fragments?
 
     /// Takes one event off the front; nil, with the buffer untouched, when more bytes are needed.
     ///
@@ -69,12 +74,11 @@ struct WebSocketDecoder: Sendable {
             Self.unmask(&payload, header.mask)
             if control { return try Self.control(header.opcode, payload) }
             if header.final, partial == nil { return .message(payload) }
-            if partial == nil { partial = ByteBuffer() }
-            partial?.writeImmutableBuffer(payload)
-            fragments += 1
-            if header.final, let message = partial {
+            if partial == nil { partial = Fragments() }
+            partial?.bytes.writeImmutableBuffer(payload)
+            partial?.count += 1
+            if header.final, let message = partial?.bytes {
                 partial = nil
-                fragments = 0
                 return .message(message)
             }
         }
@@ -89,8 +93,8 @@ struct WebSocketDecoder: Sendable {
         case 1: throw .text
         default: throw .unknownOpcode(header.opcode)
         }
-        guard header.length <= limit - (partial?.readableBytes ?? 0) else { throw .tooLarge(limit: limit) }
-        guard fragments < Self.maxFragments else { throw .tooManyFragments }
+        guard header.length <= limit - (partial?.bytes.readableBytes ?? 0) else { throw .tooLarge(limit: limit) }
+        guard partial?.count ?? 0 < Self.maxFragments else { throw .tooManyFragments }
     }
 
     private static func control(_ opcode: UInt8, _ payload: ByteBuffer) throws(Violation) -> Event {

@@ -58,15 +58,24 @@ final class GatewayAcceptor: Sendable {
     }
 
     private func accept(_ channel: any Channel, on loop: GatewayLoop) throws {
-        channel.closeFuture.whenComplete { _ in self.count.wrappingSubtract(1, ordering: .relaxed) }
         if count.wrappingAdd(1, ordering: .relaxed).newValue > limit {
+            channel.closeFuture.whenComplete { _ in self.count.wrappingSubtract(1, ordering: .relaxed) }
             return try refuse(channel)
         }
-        let pipeline = channel.pipeline.syncOperations
-        if let tls { try pipeline.addHandler(NIOSSLServerHandler(context: tls)) }
         // The machine hears of it first: its 10 seconds begin before anything is read.
         let connection = loop.open(channel)
-        channel.closeFuture.assumeIsolated().whenComplete { _ in connection.closed() }
+        // One callback for both: a second one costs every connection a list.
+        channel.closeFuture.assumeIsolated().whenComplete { _ in
+            self.count.wrappingSubtract(1, ordering: .relaxed)
+            connection.closed()
+        }
+        let pipeline = channel.pipeline.syncOperations
+        if let tls {
+            try pipeline.addHandler(NIOSSLServerHandler(context: tls))
+        } else if let options = channel.syncOptions {
+            try options.setOption(.maxMessagesPerRead, value: 1)
+            try options.setOption(.recvAllocator, value: SharedReceiveAllocator(loop.receiveBuffer))
+        }
         switch listener.transport {
         case .tcp: try pipeline.addHandler(connection)
         case .webSocket: try WebSocketUpgrade.configure(channel, connection, maxBytes: config.maxUpgradeBytes)

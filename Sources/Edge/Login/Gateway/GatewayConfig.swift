@@ -18,9 +18,10 @@ public struct GatewayConfig: Sendable {
     public var lowWaterBytes = 32 * 1024
     /// Unsent bytes after which a connection is cut.
     public var maxOutboundBytes = 1024 * 1024
-    /// Receive buffers start small, because an idle connection keeps one, and grow where much comes.
-    public var minReceiveBytes = 512
+    /// The most that is read from a connection in one go. Connections without TLS share a buffer of this size.
     public var maxReceiveBytes = 16 * 1024
+    /// Receive buffers under TLS start small, because an idle connection keeps one, and grow where much comes.
+    public var minReceiveBytes = 512
     /// Bytes of HTTP before the WebSocket upgrade.
     public var maxUpgradeBytes = 8 * 1024
 

@@ -1,3 +1,4 @@
+import Machinery
 import NIOCore
 import Wire
 
@@ -9,28 +10,30 @@ final class GatewayConnection: ChannelInboundHandler {
     typealias InboundIn = ByteBuffer
     typealias OutboundOut = ByteBuffer
 
-    private enum State {
+    private enum State: UInt8 {
         case open
         /// Our side is over; what comes is ignored.
         case finishing
         case closed
     }
 
+    // There are very many of these: what is seldom there is boxed, and the small fields stand together.
     let id: ConnectionID
     let channel: any Channel
-    private let loop: GatewayLoop
+    let loop: GatewayLoop
     private var webSocket: WebSocketDecoder?
+    private var frameLimit = UInt32(FrameLimits.beforeLoginBytes)
     private var state = State.open
-    private var frameLimit = FrameLimits.beforeLoginBytes
+    /// False until a WebSocket's upgrade is done: then nothing but HTTP may be written.
+    private var ready = true
+    private var finishAtFlush = false
+    /// Whether the loop has it in its list of connections to flush.
+    var dirty = false
     private var tail = FrameTail()
     /// Gathered since the last flush.
     private var pending: ByteBuffer?
-    /// Whether the loop has it in its list of connections to flush.
-    var dirty = false
     /// The last WebSocket ping; only the latest is answered.
-    private var ping: ByteBuffer?
-    /// False until a WebSocket's upgrade is done: then nothing but HTTP may be written.
-    private var ready = true
+    @Seldom private var ping: ByteBuffer?
 
     init(id: ConnectionID, channel: any Channel, loop: GatewayLoop) {
         self.id = id
@@ -50,8 +53,10 @@ final class GatewayConnection: ChannelInboundHandler {
     // MARK: - Reading
 
     func channelRead(context: ChannelHandlerContext, data: NIOAny) {
+        let came = unwrapInboundIn(data)
+        loop.receiveBuffer.giveBack(came)
         guard state == .open else { return }
-        var bytes = tail.join(unwrapInboundIn(data))
+        var bytes = tail.join(came)
         let frames = webSocket != nil ? readMessages(&bytes) : readFrames(&bytes)
         defer { loop.readDone(frames: frames) }
         guard state == .open else { return }
@@ -62,7 +67,7 @@ final class GatewayConnection: ChannelInboundHandler {
     private func readFrames(_ bytes: inout ByteBuffer) -> Int {
         var count = 0
         do {
-            while state == .open, let frame = try FrameCodec.decodeStream(&bytes, limit: frameLimit) {
+            while state == .open, let frame = try FrameCodec.decodeStream(&bytes, limit: Int(frameLimit)) {
                 loop.input(.frame(id, frame))
                 count += 1
             }
@@ -75,7 +80,7 @@ final class GatewayConnection: ChannelInboundHandler {
     private func readMessages(_ bytes: inout ByteBuffer) -> Int {
         var count = 0
         do {
-            while state == .open, let event = try webSocket?.next(&bytes, limit: frameLimit) {
+            while state == .open, let event = try webSocket?.next(&bytes, limit: Int(frameLimit)) {
                 switch event {
                 case .message(let payload):
                     count += 1
@@ -85,7 +90,8 @@ final class GatewayConnection: ChannelInboundHandler {
                         malformed(error)
                     }
                 case .ping(let payload):
-                    ping = payload
+                    // A copy, for the same reason as below.
+                    ping = ByteBuffer(bytes: payload.readableBytesView)
                     loop.touch(self)
                 case .pong: break
                 case .close: closeWebSocket(1000)
@@ -162,8 +168,6 @@ final class GatewayConnection: ChannelInboundHandler {
         return (try? channel.syncOptions?.getOption(.bufferedWritableBytes)) ?? 0
     }
 
-    private var finishAtFlush = false
-
     /// Closes our side after the next flush. What the client still sends is read and dropped, so that the reason
     /// reaches it: closing a socket with unread bytes would reset the connection.
     func finish() {
@@ -195,7 +199,7 @@ final class GatewayConnection: ChannelInboundHandler {
         _ = try? channel.syncOptions?.setOption(.autoRead, value: reading)
     }
 
-    func setFrameLimit(_ bytes: Int) { frameLimit = bytes }
+    func setFrameLimit(_ bytes: Int) { frameLimit = UInt32(bytes) }
 
     // MARK: - The channel's own events
 

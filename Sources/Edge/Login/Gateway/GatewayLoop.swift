@@ -10,6 +10,7 @@ final class GatewayLoop: @unchecked Sendable {
     // @unchecked: everything mutable is touched on the event loop only.
     let eventLoop: any EventLoop
     let config: GatewayConfig
+    let receiveBuffer: ReceiveBuffer
     private let lane: Lane
     private let host: RoleHost<LoginMachine>
     private let logger: Logger
@@ -35,6 +36,7 @@ final class GatewayLoop: @unchecked Sendable {
         self.eventLoop = eventLoop
         self.lane = lane
         self.config = config
+        receiveBuffer = ReceiveBuffer(bytes: config.maxReceiveBytes)
         self.logger = logger
         drained = eventLoop.makePromise(of: Void.self)
         let machine = LoginMachine(config: config.login, loginID: instance, random: SeededRandom(seed: seed))

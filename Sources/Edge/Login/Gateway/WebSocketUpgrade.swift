@@ -11,7 +11,7 @@ enum WebSocketUpgrade {
     static func configure(_ channel: any Channel, _ connection: GatewayConnection, maxBytes: Int) throws {
         connection.awaitUpgrade()
         let pipeline = channel.pipeline.syncOperations
-        let guardHandler = UpgradeGuard(maxBytes: maxBytes)
+        let guardHandler = UpgradeGuard(maxBytes: maxBytes, receiveBuffer: connection.loop.receiveBuffer)
         try pipeline.addHandler(guardHandler)
         let answer = NoUpgradeHandler()
         let box = NIOLoopBound(
@@ -66,12 +66,22 @@ private final class UpgradeGuard: ChannelInboundHandler, RemovableChannelHandler
     typealias InboundIn = ByteBuffer
 
     private var left: Int
+    private let receiveBuffer: ReceiveBuffer
 
-    init(maxBytes: Int) { left = maxBytes }
+    init(maxBytes: Int, receiveBuffer: ReceiveBuffer) {
+        left = maxBytes
+        self.receiveBuffer = receiveBuffer
+    }
 
     func channelRead(context: ChannelHandlerContext, data: NIOAny) {
-        left -= unwrapInboundIn(data).readableBytes
-        if left < 0 { context.close(promise: nil) } else { context.fireChannelRead(data) }
+        let bytes = unwrapInboundIn(data)
+        receiveBuffer.giveBack(bytes)
+        left -= bytes.readableBytes
+        guard left >= 0 else { return context.close(promise: nil) }
+        // The HTTP decoder keeps what is not a whole request yet: a copy, not the loop's buffer.
+        var copy = context.channel.allocator.buffer(capacity: bytes.readableBytes)
+        copy.writeImmutableBuffer(bytes)
+        context.fireChannelRead(NIOAny(copy))
     }
 }
 
