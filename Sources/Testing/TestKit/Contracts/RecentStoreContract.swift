@@ -42,9 +42,7 @@ public enum RecentStoreContract {
 
     public static func claim(
         _ store: any RecentStore, _ bucket: UInt32, incarnation: UInt64 = 7, end: UInt64 = 1_000_000
-    )
-        -> BucketClaimResult
-    {
+    ) -> BucketClaimResult {
         var claim = BucketClaim()
         claim.bucket = bucket
         claim.incarnation = incarnation
