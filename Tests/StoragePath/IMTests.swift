@@ -108,7 +108,7 @@ import Wire
         #expect(body.records.map(\.device) == ["phone", "desk"])
         let actions = script.reply(store.token, outcomes([.accepted, .accepted]))
         #expect(actions.answer(to: one) != nil && actions.answer(to: two) != nil)
-        // Bob is known for five seconds.
+        // Bob is known for a minute.
         _ = script.call(calls([try Sample.call([Sample.item(3)])]))
         #expect(script.flush().hasCall(to: .msgProxy))
         script.pass(ms: 5001)

@@ -40,9 +40,9 @@ public enum RecentStoreContract {
         return row
     }
 
-    public static func claim(_ store: any RecentStore, _ bucket: UInt32, incarnation: UInt64 = 7, end: UInt64 = 1000)
-        -> BucketClaimResult
-    {
+    public static func claim(
+        _ store: any RecentStore, _ bucket: UInt32, incarnation: UInt64 = 7, end: UInt64 = 1_000_000
+    ) -> BucketClaimResult {
         var claim = BucketClaim()
         claim.bucket = bucket
         claim.incarnation = incarnation
