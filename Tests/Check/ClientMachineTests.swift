@@ -34,9 +34,9 @@ import Wire
         let first = script.sends()
         script.accept(first[0])
         let accepted = first[0].numbers.count
-        _ = script.sends()
+        let refill = script.sends()
         script.fail(first[1], .outcomeUnknown)
-        for sent in first[2...] { script.fail(sent, .resendInOrder) }
+        for sent in first[2...] + refill { script.fail(sent, .resendInOrder) }
         script.pass(250_000)
         #expect(script.sends().isEmpty, "it waits at least 300 ms")
         script.pass(150_000)
@@ -131,10 +131,10 @@ import Wire
         var script = Script()
         script.login()
         script.send(5)
-        script.fail(script.sends()[0], .retry)
+        for sent in script.sends() { script.fail(sent, .retry) }
         script.pass(400_000)
         let before = script.sends()
-        #expect(before.allSatisfy { $0.turn == 1 })
+        #expect(!before.isEmpty && before.allSatisfy { $0.turn == 1 })
         script.on(.closed("gone"))
         script.login()
         let after = script.sends()

@@ -158,7 +158,7 @@ import Wire
         var script = MachineScript()
         try script.goOnline()
         script.send(1)
-        script.pass(19_000)
+        script.pass(9_000)
         script.tell(.received(.pong))
         #expect(script.closes == 0)
         script.pass(1_500)

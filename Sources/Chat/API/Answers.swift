@@ -89,7 +89,11 @@ extension Request {
         let tooLarge = Failure(.limitExceeded, "the body is larger than \(limit) bytes")
         if let announced = headers[.contentLength].flatMap({ Int($0) }), announced > limit { throw tooLarge }
         let buffer: ByteBuffer
-        do { buffer = try await body.collect(upTo: limit) } catch is NIOTooManyBytesError { throw tooLarge }
+        do { buffer = try await body.collect(upTo: limit) } catch is NIOTooManyBytesError { throw tooLarge } catch {
+            // Nothing of ours: the client left, or was too slow. Nobody hears the answer, and no log should fill
+            // with it.
+            throw Failure(.malformedRequest, "the body ended early")
+        }
         guard buffer.readableBytes > 0 else {
             throw Failure(.malformedRequest, "the body is empty; send a JSON object")
         }

@@ -21,8 +21,8 @@ extension APIMethods {
         guard let (name, secret) = BasicCredentials.parse(request.headers[.authorization]) else {
             throw Failure(.badCredentials, "send HTTP Basic credentials: app id or key id, and secret")
         }
-        // Asked before the guess is judged: between judging and counting nothing may wait, or requests under way at once
-        // would look like guesses to each other.
+        // Asked before the guess is judged: between judging and counting nothing may wait, or requests under way at
+        // once would look like guesses to each other.
         try refuseGuessers(name, context)
         let appID = String(name.prefix { $0 != "." })
         var proven = try await self.app(appID).flatMap { Self.proof(of: $0, name: name, secret: secret) }

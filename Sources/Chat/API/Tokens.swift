@@ -65,8 +65,8 @@ extension APIMethods {
         let fact = try await roles.user(app, user)
         guard fact.exists else { throw Failure(.unknownUser, "app \(app) has no user \(user)") }
         let epoch = fact.tokenEpoch + 1
-        // Online first: its epoch, durable too, is the one that logins are held against. Should the second call fail, the
-        // tokens that are made from the old row are refused, and a retry arrives at the same epoch.
+        // Online first: its epoch, durable too, is the one that logins are held against. Should the second call fail,
+        // the tokens that are made from the old row are refused, and a retry arrives at the same epoch.
         let item = RevokeItem.with {
             $0.appID = app
             $0.userID = user

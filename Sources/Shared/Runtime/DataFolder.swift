@@ -49,7 +49,7 @@ public final class DataFolder: Sendable {
     private static func checkFormat(_ path: String) throws {
         let file = path + "/format"
         let text = (try? String(contentsOfFile: file, encoding: .utf8)) ?? ""
-        // Empty: a power cut took what an older Martlet had written and not synced, and such a one knew only this format.
+        // Empty: a power cut took what an older Martlet had written and not synced; such a one knew only this format.
         guard !text.isEmpty else {
             guard let problem = DurableFile.write("\(format)\n".utf8, to: file) else { return }
             throw StartError(
