@@ -111,7 +111,7 @@ import Wire
         // Bob is known for a minute.
         _ = script.call(calls([try Sample.call([Sample.item(3)])]))
         #expect(script.flush().hasCall(to: .msgProxy))
-        script.pass(ms: 5001)
+        script.pass(ms: 60_001)
         _ = script.call(calls([try Sample.call([Sample.item(4)])]))
         #expect(script.flush().hasCall(to: .user))
     }
