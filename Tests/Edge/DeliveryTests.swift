@@ -32,9 +32,6 @@ import Wire
         var script = LoginScript()
         let call = script.deliver([LoginScript.delivery(1, to: ["login-0-99-x"])])
         #expect(script.takeHands(call)?.map(\.targets) == [[.notHere]])
-        // Somebody believes that it is here: Online is looked at.
-        script.advance(ms: 2500)
-        #expect(try script.takeCall(.online).payload.kind == 15)
     }
 
     @Test func repeatsDoubleUntilTheSessionIsCut() throws {

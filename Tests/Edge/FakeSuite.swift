@@ -64,7 +64,7 @@ final class FakeSuite: Sendable {
                             RegisterResult.with { $0.epoch = epochs.wrappingAdd(1, ordering: .relaxed).newValue }
                         }
                     })
-            case .leaseRequest: .leaseResponse(LeaseResponse.with { $0.known = true })
+            case .leaseRequest: .leaseResponse(LeaseResponse())
             case .lookupRequest: .lookupResponse(LookupResponse())
             default: .done(Done())
             }

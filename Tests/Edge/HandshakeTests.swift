@@ -236,20 +236,31 @@ import Wire
         #expect(try script.takeError(1).isCode(.serviceUnavailable))
     }
 
-    /// Nobody knows whether Online has it: the user's registrations are looked at and ours taken out.
-    @Test func anUnknownRegistrationIsLookedFor() throws {
+    /// Nobody knows whether Online has it: the next lease shows that it does, and it is taken out.
+    @Test func anUnknownRegistrationIsFound() throws {
         var script = LoginScript()
         script.present(1, token: try script.token("alice"))
         let call = try script.takeCall(.online)
         guard case .registerRequest(let request) = call.payload, var ghost = request.registrations.first else { return }
         script.fail(call, .unknown(Failure(.deadlineExceeded, "")))
         #expect(try script.takeError(1).isCode(.serviceUnavailable))
-        script.advance(ms: 2500)
-        let lookup = try script.takeCall(.online)
-        #expect(lookup.payload.kind == 15)
         ghost.epoch = 77
-        let found = LookupResult.with { $0.registrations = [ghost] }
-        script.answer(lookup, .lookupResponse(LookupResponse.with { $0.results = [found] }))
+        script.answersLeases = false
+        for _ in 0..<2 {
+            script.advance(ms: 2000)
+            let leases = script.takeCalls(.online)
+            let asked = try #require(leases.count == 1 ? leases.first : nil)
+            var slices = SessionSlices()
+            slices.add(ghost.sessionID)
+            script.answer(
+                asked,
+                .leaseResponse(
+                    LeaseResponse.with {
+                        $0.life = 1
+                        $0.slices = slices.sums
+                        if case .leaseRequest(let lease) = asked.payload, !lease.show.isEmpty { $0.shown = [ghost] }
+                    }))
+        }
         let expected = UnregisterRequest.with { $0.registrations = [ghost] }
         #expect(try script.takeCall(.online).payload == .unregisterRequest(expected))
     }

@@ -31,6 +31,8 @@ struct LoginScript {
     var outputs: [LoginOutput] = []
     var replies: [(id: UInt64, payload: Payload)] = []
     var traces: [String] = []
+    /// What it has told the Routes.
+    var announced: [LoginAnnounce] = []
     private var nextCall: UInt64 = 1
 
     init(_ change: (inout LoginConfig) -> Void = { _ in }) {
@@ -51,6 +53,7 @@ struct LoginScript {
             case .reply(let id, let payload): replies.append((id.value, payload))
             case .trace(let id, _): traces.append(id)
             case .timer: break
+            case .tell(.all(.route), .loginAnnounce(let announce)): announced.append(announce)
             case .call, .tell, .refuse, .warn: Issue.record("unexpected \(action)")
             }
         }
@@ -69,11 +72,12 @@ struct LoginScript {
             now.wallMS += 100
             on(.timer(1))
             on(.flush)
-            // Leases are answered at once, unless a test looks at them.
+            // Leases are answered at once, by a store that has what it should, unless a test looks at them.
             if answersLeases {
                 for call in takeCalls(.online, where: { if case .leaseRequest = $0 { true } else { false } }) {
                     var response = LeaseResponse()
-                    response.known = true
+                    response.life = life
+                    response.slices = machine.presence.slices.sums
                     answer(call, .leaseResponse(response))
                 }
             }
@@ -81,6 +85,8 @@ struct LoginScript {
     }
 
     var answersLeases = true
+    /// Of the lease, in the answers to leases and registrations.
+    var life: UInt64 = 1
 
     mutating func answer(_ call: Made, _ payload: Payload) {
         on(.reply(call.token, .answered(payload)))
@@ -167,6 +173,11 @@ struct LoginScript {
         frame(id, Self.hello())
         frame(id, Self.authenticate(token))
         flush()
+        knowApps(app)
+    }
+
+    /// Answers what was asked about the app, and that the accounts asked about exist.
+    mutating func knowApps(_ app: App? = LoginScript.app()) {
         for call in takeCalls(.user) {
             guard case .appsGet = call.payload else {
                 // The app's keys were known: this is about the account already.
@@ -200,6 +211,7 @@ struct LoginScript {
         }
         var result = RegisterResult()
         result.epoch = epoch
+        result.life = life
         var response = RegisterResponse()
         response.results = [result]
         answer(call, .registerResponse(response))

@@ -66,6 +66,7 @@ enum Kind {
     static let append: UInt16 = 32
     static let fetch: UInt16 = 34
     static let commit: UInt16 = 36
+    static let leave: UInt16 = 37
     static let plan: UInt16 = 62
 }
 

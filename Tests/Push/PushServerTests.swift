@@ -34,6 +34,19 @@ import Wire
 
     private struct Unexpected: Error {}
 
+    @Test func leavesItsGroupWhenItIsToldTo() throws {
+        var (driver, fetch) = try started()
+        let leave = driver.turn(.call(CallID(9), .logLeave(LogLeave()), deadline: .max)).calls(Kind.leave)
+        let made = try #require(leave.first)
+        guard case .logLeave(let body) = made.payload else { throw Unexpected() }
+        #expect([body.log, body.group, body.member] == ["push", "pushserver", "ps-1"])
+        // The parked fetch is answered by the leaving, and must not be the way back in.
+        #expect(driver.turn(.reply(fetch, Make.fetched(generation: 3))).calls(Kind.fetch).isEmpty)
+        let done = driver.turn(.reply(made.token, .answered(.done(Done()))))
+        #expect(done.replies.map(\.id) == [9])
+        #expect(driver.wait(20_000, timer: 2).calls(Kind.fetch).isEmpty)
+    }
+
     @Test func fetchLookUpPlanSettleCommit() throws {
         var (driver, fetch) = try started()
         var traced = Make.record(2)

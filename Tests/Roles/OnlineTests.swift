@@ -54,8 +54,8 @@ import Wire
                 .leaseRequest(.with { $0.loginID = "l1" }),
                 Self.register(Self.registration("alice", "s1"), Self.registration("bob", "s2")),
             ])
-        let known = online.answer(asked[0], .leaseResponse(.with { $0.known = true }))
-        #expect(known.reply(lease.id) == .leaseResponse(.with { $0.known = true }))
+        let known = online.answer(asked[0], .leaseResponse(.with { $0.life = 3 }))
+        #expect(known.reply(lease.id) == .leaseResponse(.with { $0.life = 3 }))
         let revoked = RegisterResult.with { $0.failure = Failure(.tokenRevoked, "old") }
         let done = online.answer(asked[1], Self.registered(.with { $0.epoch = 4 }, revoked))
         #expect(done.reply(one.id) == Self.registered(.with { $0.epoch = 4 }))

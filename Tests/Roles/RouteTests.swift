@@ -275,6 +275,18 @@ import Wire
         _ = route.call(.loginAnnounce(.with { $0.loginID = "l1" }))
         let alive = route.call(Self.deliver("l1"))
         #expect(route.answer(try alive.actions.first(), refused).refusal(alive.id)?.isCode(.retry) == true)
+        _ = route.call(
+            .loginAnnounce(
+                .with {
+                    $0.loginID = "l1"
+                    $0.leaving = true
+                }))
+        let gone = route.call(Self.deliver("l1"))
+        #expect(route.answer(try gone.actions.first(), refused).reply(gone.id) == nobody)
+        _ = route.call(.loginAnnounce(.with { $0.loginID = "l1" }))
+        route.pass(ms: 3001)
+        let dead = route.call(Self.deliver("l1"))
+        #expect(route.answer(try dead.actions.first(), refused).reply(dead.id) == nobody)
         let silent = route.call(Self.deliver("l1"))
         let unknown = route.answer(try silent.actions.first(), timedOut)
         #expect(unknown.refusal(silent.id)?.isCode(.outcomeUnknown) == true)

@@ -66,6 +66,10 @@ import Wire
         },
         Mistake("the log does not reach the disk", .lost, storm: true) { $0.change = { $0.log.forgetsUnsaved = true } },
         Mistake("the hot store drops rows", .deliveredEarly) { $0.change = { $0.hot.dropsRows = true } },
+        Mistake("presence loses a registration and does not say so", .unregistered) {
+            // When everything has been said: nothing else shows it.
+            $0.change = { $0.presence.losesOneAtMicros = 1_013_000_000 }
+        },
         Mistake("another log is replayed", .replayDiffers, storm: true) {
             var worlds = 0
             $0.change = { stores in

@@ -17,6 +17,27 @@ import Wire
         #expect(other.wanted == [4])
     }
 
+    @Test func leavesItsGroupWhenItIsToldTo() throws {
+        var writer = WriterScript()
+        _ = try writer.start()
+        let told = writer.script.call(.logLeave(LogLeave()))
+        let made = try told.actions.call(to: .messageLog)
+        guard case .logLeave(let body) = made.payload else { throw TestFailure() }
+        #expect([body.log, body.group, body.member] == ["msg", "msgwriter", "w1"])
+        // The parked fetch is answered by the leaving, and must not be the way back in.
+        let parked = try #require(writer.fetch)
+        let after = writer.script.reply(parked.token, .answered(.logFetched(writer.header(end: 100))))
+        #expect(!after.hasCall(to: .messageLog))
+        let done = writer.script.reply(made.token, .answered(.done(Done())))
+        #expect(done.answer(to: told.id) == .done(Done()))
+        #expect(!writer.script.timer(2).hasCall(to: .messageLog))
+
+        let again = writer.script.call(.logLeave(LogLeave()))
+        let lost = writer.script.reply(
+            try again.actions.call(to: .messageLog).token, .unknown(Failure(.deadlineExceeded, "")))
+        #expect(lost.refusal(of: again.id)?.isCode(.deadlineExceeded) == true)
+    }
+
     @Test func claimsSayWhatTheLogIs() throws {
         var writer = WriterScript()
         guard case .bucketClaims(let body) = try writer.join(end: 55).payload else { throw TestFailure() }

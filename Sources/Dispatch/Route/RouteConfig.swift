@@ -2,6 +2,9 @@
 public struct RouteConfig: Sendable, Equatable {
     /// A registration that is not repeated for this long is gone; services repeat theirs every second.
     public var leaseMS: UInt32 = 5000
+    /// A Login that has not announced itself for this long is gone when it cannot be reached: two of its announcements
+    /// may get lost, and deliveries to a dead Login wait no longer than this.
+    public var loginLeaseMS: UInt32 = 3000
     /// How long after its start a Route answers `retry` where it would otherwise say that somebody does not exist:
     /// three announcements of everybody.
     public var learningMS: UInt32 = 3000

@@ -56,7 +56,7 @@ public struct RouteMachine: RoleMachine {
         case .serviceCalls(let calls): return gather(id, calls, deadline)
         case .serviceAnnounce(let announce): return register(id, announce, now)
         case .loginAnnounce(let login):
-            logins[login.loginID] = login.leaving ? nil : now.micros + UInt64(config.leaseMS) * 1000
+            logins[login.loginID] = login.leaving ? nil : now.micros + UInt64(config.loginLeaseMS) * 1000
             return [.reply(id, .done(Done()))]
         case .deliverRequest(let request): return bringDown(id, .deliver(request), request.loginID, deadline, now)
         case .kickRequest(let request): return bringDown(id, .kick(request), request.loginID, deadline, now)

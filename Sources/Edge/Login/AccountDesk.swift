@@ -75,8 +75,7 @@ extension LoginMachine {
                 continue
             }
             accounts.learn(newcomer.claims)
-            guard let handshake = connections[newcomer.id]?.handshake, handshake.step == .keys else { continue }
-            register(newcomer.id, handshake, newcomer.claims)
+            register(newcomer.id, newcomer.claims)
         }
     }
 }

@@ -4,6 +4,8 @@ struct DeadlineWheel: Sendable {
     enum Kind: Sendable {
         /// Handshake and heartbeat.
         case life
+        /// The end of a token that ends soon.
+        case token
         /// Repeats, acknowledgements and unread bytes.
         case push
         /// A finished connection's last second.

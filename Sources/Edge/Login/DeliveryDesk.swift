@@ -98,14 +98,8 @@ extension LoginMachine {
         return nil
     }
 
-    /// The session, if it is here. If somebody was told that it is, Online may have kept a registration too long: look.
-    mutating func find(_ ref: SessionRef) -> ConnectionID? {
-        if let id = sessions[ref.sessionID] { return id }
-        if ref.sessionID.hasPrefix(loginID), !presence.registering.contains(ref.sessionID) {
-            presence.stray(ref.appID, ref.userID, now: now.micros, config: config)
-        }
-        return nil
-    }
+    /// The session, if it is here.
+    func find(_ ref: SessionRef) -> ConnectionID? { sessions[ref.sessionID] }
 
     mutating func settle(_ waiter: Waiter, _ hand: Hand) {
         guard deliveries.pending[waiter.call] != nil else { return }

@@ -54,10 +54,14 @@ extension LoginMachine {
 
     // MARK: - Going away
 
-    /// Takes nothing new, lets what is in flight end, says goodbye, unregisters; at the latest after `drainMS`.
+    /// Takes nothing new, lets what is in flight end, says goodbye to some at a time, unregisters; at the latest after
+    /// `drainMS`.
     mutating func drain() {
         guard drainUntilMicros == nil else { return }
         drainUntilMicros = now.micros + config.drainMS * 1000
+        let ticks = Int(max(1, config.drainSpreadMS / (DeadlineWheel.slotMicros / 1000)))
+        drainShare = max(config.drainPerTick, (sessions.count + ticks - 1) / ticks)
+        drainLeft = drainShare
         for id in connections.keys.sorted() {
             if connections[id]?.handshake != nil {
                 refuse(id, Failure(.goingAway, "this server is going away"))
@@ -68,11 +72,12 @@ extension LoginMachine {
         drainTick()
     }
 
-    /// Says goodbye to a session that has nothing in flight.
+    /// Says goodbye to a session that has nothing in flight, when it is its turn.
     mutating func drainSession(_ id: ConnectionID) {
-        guard let session = connections[id]?.session, session.inFlight == 0, session.heldBytes == 0,
+        guard drainLeft > 0, let session = connections[id]?.session, session.inFlight == 0, session.heldBytes == 0,
             session.window.isEmpty || pastDrain
         else { return }
+        drainLeft -= 1
         refuse(id, Failure(.goingAway, "this server is going away"))
     }
 
@@ -90,6 +95,7 @@ extension LoginMachine {
         let clean = sessions.isEmpty && presence.leaving.isEmpty && !presence.leavingUnderWay
         guard clean || pastDrain else { return }
         drained = true
+        announce(leaving: true)
         output(.drained)
     }
 }

@@ -34,6 +34,10 @@ struct Handshake: Sendable {
     var deviceID = ""
     var platform = ""
     var sessionID = ""
+    /// When WELCOME was written: `Registration.welcomedUs`.
+    var welcomedUS: UInt64 = 0
+    /// The app allows several sessions per platform.
+    var keepsOthers = false
 
     init(openedMicros: UInt64) { self.openedMicros = openedMicros }
 

@@ -9,6 +9,9 @@ extension LoginMachine {
         case .bye: finish(id)
         case .refuse(let failure): refuse(id, failure)
         case .welcome(let version):
+            // Before WELCOME is written: a device that gives up on this connection after it gets a later number.
+            lastWelcomeUS = max(lastWelcomeUS + 1, now.wallMS * 1000)
+            connections[id]?.handshake?.welcomedUS = lastWelcomeUS
             var welcome = Welcome()
             welcome.version = version
             welcome.capabilities = ["trace"]
@@ -35,7 +38,8 @@ extension LoginMachine {
         guard !known.app.suspended else { return refuse(id, Failure(.appSuspended, "app \(appID) is suspended")) }
         do {
             let claims = try token.verified(keys: known.keys, nowMS: now.wallMS)
-            if accounts.knows(id, claims) { register(id, handshake, claims) }
+            connections[id]?.handshake?.keepsOthers = known.app.multiSession
+            if accounts.knows(id, claims) { register(id, claims) }
         } catch {
             if case .unknownKey = error, !handshake.refreshed,
                 now.micros >= known.fetchedMicros + config.appMissingMS * 1000
@@ -69,7 +73,9 @@ extension LoginMachine {
         }
     }
 
-    mutating func register(_ id: ConnectionID, _ handshake: Handshake, _ claims: TokenClaims) {
+    /// The connection's token is good: Online is told.
+    mutating func register(_ id: ConnectionID, _ claims: TokenClaims) {
+        guard let handshake = connections[id]?.handshake, handshake.step == .keys else { return }
         sessionCount += 1
         let sessionID = "\(loginID)-\(sessionCount)-\(String(random.next(), radix: 36))"
         connections[id]?.handshake?.register(as: sessionID)
@@ -82,22 +88,24 @@ extension LoginMachine {
         registration.loginID = loginID
         registration.site = config.site
         registration.tokenEpoch = claims.epoch
+        registration.welcomedUs = handshake.welcomedUS
+        registration.keepOthers = handshake.keepsOthers
         presence.register(id, registration)
     }
 
     /// Online knows it: the session is open.
-    mutating func open(_ id: ConnectionID, _ registration: Registration) {
-        var caller = Caller()
-        caller.appID = registration.appID
-        caller.userID = registration.userID
-        caller.deviceID = registration.deviceID
-        caller.platform = registration.platform
-        caller.sessionID = registration.sessionID
-        caller.loginID = loginID
+    mutating func open(_ id: ConnectionID, _ registration: Registration, life: UInt64) {
+        // `TokenLimits.maxSeconds` keeps the product small.
+        let expiresMS = (connections[id]?.handshake?.token?.claims.expiresAt ?? 0) * 1000
+        let endsMicros = now.micros + (max(expiresMS, now.wallMS) - now.wallMS) * 1000
         connections[id]?.handshake = nil
-        connections[id]?.session = Session(
-            caller: caller, epoch: registration.epoch, tokenEpoch: registration.tokenEpoch)
+        connections[id]?.session = Session(registration, life: life, endsMicros: endsMicros)
         sessions[registration.sessionID] = id
+        presence.slices.add(registration.sessionID)
+        // Later ends are looked at with the heartbeats.
+        if endsMicros < now.micros + config.handshakeMS * 1000 {
+            wheel.add(.init(connection: id, kind: .token), atMicros: endsMicros)
+        }
         var authenticated = Authenticated()
         authenticated.appID = registration.appID
         authenticated.userID = registration.userID

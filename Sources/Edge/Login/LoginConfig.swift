@@ -55,10 +55,12 @@ public struct LoginConfig: Sendable {
     public var retryFirstMS: UInt64 = 300
     public var retryMostMS: UInt64 = 5000
     public var maxRegistrationsPerCall = 512
-    /// Closed sessions whose unregistration is not confirmed; beyond it the oldest is forgotten, and found as a stray.
+    /// Closed sessions whose unregistration is not confirmed; beyond it the oldest is forgotten, until a comparison
+    /// finds its registration.
     public var maxUnregistering = 65_536
-    /// Users whose registrations are to be compared with our sessions.
-    public var maxStrays = 1024
+    /// Slices of our sessions (`SessionSlices`) that are compared with the registrations at each lease, of those that
+    /// differ. With sessions always on their way all differ, and each has its turn.
+    public var maxComparedSlices = 4
 
     /// How long an app's keys are believed.
     public var appCacheMS: UInt64 = 60_000
@@ -67,8 +69,15 @@ public struct LoginConfig: Sendable {
     public var maxCachedApps = 1024
     /// Users whose account is known to exist.
     public var maxKnownUsers = 65_536
+    /// How often it tells every Route that it is alive: one that cannot reach it then says `retry`, not NOT_HERE.
+    public var announceEveryMS: UInt64 = 1000
+
     /// How long a draining Login waits for requests in flight and for its unregistrations.
     public var drainMS: UInt64 = 5000
+    /// Time over which a draining Login says goodbye, so that other Logins get its clients one after the other.
+    public var drainSpreadMS: UInt64 = 3000
+    /// Goodbyes per tick (100 ms) that are no crowd.
+    public var drainPerTick = 100
 
     /// For tests of the checker only: asked once per push with its number (from 1) and decides what goes wrong with it.
     /// Nil, the default, in every other build: nothing does.

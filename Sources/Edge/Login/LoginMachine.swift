@@ -20,8 +20,8 @@ public struct LoginMachine: RoleMachine {
         case register([ConnectionID])
         case registerAgain([ConnectionID])
         case unregister([Registration])
-        case strays
-        case lease
+        /// The slices to be compared with its answer.
+        case lease([UInt32])
         case requests([RequestTicket])
     }
 
@@ -37,6 +37,8 @@ public struct LoginMachine: RoleMachine {
     var sessions: [String: ConnectionID] = [:]
     /// Session ids given so far.
     var sessionCount: UInt64 = 0
+    /// `Registration.welcomedUs` of the handshake that began last.
+    var lastWelcomeUS: UInt64 = 0
     var wheel = DeadlineWheel(nowMicros: 0)
     var apps: AppKeys
     var accounts: AccountDesk
@@ -46,6 +48,10 @@ public struct LoginMachine: RoleMachine {
     /// Since when, and until when, it drains.
     var drainUntilMicros: UInt64?
     var drained = false
+    /// Goodbyes per tick, and what is left of them in this one.
+    var drainShare = 0
+    var drainLeft = 0
+    private var announceMicros: UInt64 = 0
     private var calls: [UInt64: Call] = [:]
     private var nextToken: UInt64 = 1
     private var out: [Action] = []
@@ -152,8 +158,7 @@ public struct LoginMachine: RoleMachine {
         case .register(let ids): registered(ids, result)
         case .registerAgain(let ids): registeredAgain(ids, result)
         case .unregister(let registrations): unregistered(registrations, result)
-        case .strays: straysFound(result)
-        case .lease: leased(result)
+        case .lease(let slices): leased(slices, result)
         }
     }
 
@@ -174,33 +179,55 @@ public struct LoginMachine: RoleMachine {
         for entry in wheel.turn(toMicros: now.micros) {
             switch entry.kind {
             case .life: lifeDue(entry.connection)
+            case .token: endWithToken(entry.connection)
             case .push: pushDue(entry.connection)
             case .linger: if connections[entry.connection] != nil { output(.abort(entry.connection)) }
             }
         }
         forgetDeliveries()
         presenceTick()
+        drainLeft = drainShare
         drainTick()
+        if announceMicros <= now.micros, !drained { announce() }
+    }
+
+    mutating func announce(leaving: Bool = false) {
+        announceMicros = now.micros + config.announceEveryMS * 1000
+        var announce = LoginAnnounce()
+        announce.loginID = loginID
+        announce.site = config.site
+        announce.leaving = leaving
+        emit(.tell(.all(.route), .loginAnnounce(announce)))
     }
 
     /// A handshake that takes too long, or a session that has fallen silent.
     private mutating func lifeDue(_ id: ConnectionID) {
         guard let connection = connections[id], !connection.finished else { return }
-        let due: UInt64
+        var due: UInt64
         if let handshake = connection.handshake {
             due = handshake.openedMicros + config.handshakeMS * 1000
             if due <= now.micros {
                 return refuse(id, Failure(.handshakeTimeout, "no login within \(config.handshakeMS) ms"))
             }
         } else {
+            guard let session = connection.session, !endWithToken(id) else { return }
             // While we do not read from it, it cannot be heard.
             let heard = connection.paused ? now.micros : connection.heardMicros
             due = heard + config.heartbeatMS * config.missedHeartbeats * 1000
             if due <= now.micros {
                 return refuse(id, Failure(.heartbeatTimeout, "nothing heard for \(config.missedHeartbeats) heartbeats"))
             }
+            due = min(due, session.endsMicros)
         }
         wheel.add(.init(connection: id, kind: .life), atMicros: due)
+    }
+
+    /// A session is not worth more than its token: true when it has ended with it.
+    @discardableResult
+    private mutating func endWithToken(_ id: ConnectionID) -> Bool {
+        guard let session = connections[id]?.session, session.endsMicros <= now.micros else { return false }
+        kick(id, code: Failure(.tokenExpired, "get a new token from your app's server"))
+        return true
     }
 
     // MARK: - What goes out
@@ -243,6 +270,7 @@ public struct LoginMachine: RoleMachine {
         guard var session = connections[id]?.session else { return }
         connections[id]?.session = nil
         sessions[session.caller.sessionID] = nil
+        presence.slices.remove(session.caller.sessionID)
         for waiter in session.window.giveUp() { settle(waiter, .notHere) }
         presence.unregister(session.registration(site: config.site), config: config)
     }

@@ -1,3 +1,4 @@
+import Identity
 import Machinery
 import RPC
 import Wire
@@ -10,7 +11,7 @@ struct PresenceDesk: Sendable {
     var registering: Set<String> = []
     /// Registrations under way, by connection, for their answers.
     var asked: [ConnectionID: Registration] = [:]
-    /// Open sessions that Online has forgotten.
+    /// Open sessions that Online has forgotten, or may have.
     var again: [ConnectionID] = []
     var againUnderWay = false
     /// Not before; likewise below.
@@ -18,9 +19,13 @@ struct PresenceDesk: Sendable {
     private(set) var leaving: [Registration] = []
     var leavingUnderWay = false
     var leavingMicros: UInt64 = 0
-    private(set) var strays: [UserKey] = []
-    var straysUnderWay = false
-    var straysMicros: UInt64 = 0
+    /// The life of our lease, as we heard last; 0 before.
+    var life: UInt64 = 0
+    /// Our open sessions.
+    var slices = SessionSlices()
+    /// Slices where Online has others: it shows them with the next lease. Then the one that the choice goes on from.
+    var differing: [UInt32] = []
+    private var nextCompared = 0
     var leaseUnderWay = false
     var leaseMicros: UInt64 = 0
     var againBackoff: Backoff
@@ -47,21 +52,15 @@ struct PresenceDesk: Sendable {
         return batch
     }
 
-    /// The user may have a registration here without a session: look.
-    mutating func stray(_ appID: String, _ userID: String, now: UInt64, config: LoginConfig) {
-        guard strays.count < config.maxStrays, !userID.isEmpty else { return }
-        // Not at once: what is under way to Online now is over by then.
-        if strays.isEmpty { straysMicros = now + config.leaseEveryMS * 1000 }
-        var user = UserKey()
-        user.appID = appID
-        user.userID = userID
-        if !strays.contains(user) { strays.append(user) }
-    }
-
-    mutating func takeStrays(_ count: Int) -> [UserKey] {
-        let batch = Array(strays.prefix(count))
-        strays.removeFirst(batch.count)
-        return batch
+    /// Chooses what to compare next: as many as may be, each in its turn.
+    mutating func compare(with sums: [UInt64], config: LoginConfig) {
+        differing = []
+        guard sums.count == SessionSlices.count, sums != slices.sums else { return }
+        for step in 0..<SessionSlices.count where differing.count < config.maxComparedSlices {
+            let slice = (nextCompared + step) % SessionSlices.count
+            if sums[slice] != slices.sums[slice] { differing.append(UInt32(slice)) }
+        }
+        nextCompared = (differing.last.map(Int.init) ?? 0) + 1
     }
 }
 
@@ -99,35 +98,26 @@ extension LoginMachine {
             var request = LeaseRequest()
             request.loginID = loginID
             request.leaseMs = config.leaseMS
-            request.sessions = UInt64(sessions.count)
-            call(.lease, .online, .leaseRequest(request))
-        }
-        if !presence.strays.isEmpty, !presence.straysUnderWay, presence.straysMicros <= now.micros {
-            presence.straysUnderWay = true
-            var request = LookupRequest()
-            request.users = presence.takeStrays(config.maxRegistrationsPerCall)
-            call(.strays, .online, .lookupRequest(request))
+            request.show = presence.differing
+            call(.lease(presence.differing), .online, .leaseRequest(request))
         }
     }
 
     mutating func registered(_ ids: [ConnectionID], _ result: CallResult) {
         var results: [RegisterResult] = []
         var failure = Failure(.serviceUnavailable, "presence cannot be written now", retryAfterMS: 1000)
-        var unknown = false
         switch result {
         case .answered(.registerResponse(let response)) where response.results.count == ids.count:
             results = response.results
         case .refused(let why): if why.isCode(.overloaded) { failure = why }
-        case .answered, .unknown: unknown = true
+        // A registration that was made after all is found when the sessions are compared.
+        case .answered, .unknown: break
         }
         for (index, id) in ids.enumerated() {
             guard var registration = presence.asked.removeValue(forKey: id) else { continue }
             let waits = connections[id]?.handshake?.step == .registration
             presence.registering.remove(registration.sessionID)
             if index >= results.count {
-                if unknown {
-                    presence.stray(registration.appID, registration.userID, now: now.micros, config: config)
-                }
                 if waits { refuse(id, failure) }
                 continue
             }
@@ -137,19 +127,9 @@ extension LoginMachine {
             }
             registration.epoch = results[index].epoch
             if waits {
-                open(id, registration)
+                open(id, registration, life: results[index].life)
+                registeredUnder(results[index].life, id)
             } else {
-                presence.unregister(registration, config: config)
-            }
-        }
-    }
-
-    mutating func straysFound(_ result: CallResult) {
-        presence.straysUnderWay = false
-        guard case .answered(.lookupResponse(let response)) = result else { return }
-        for registration in response.results.flatMap(\.registrations) where registration.loginID == loginID {
-            let id = registration.sessionID
-            if sessions[id] == nil, !presence.registering.contains(id) {
                 presence.unregister(registration, config: config)
             }
         }
@@ -166,11 +146,45 @@ extension LoginMachine {
         for registration in failed { presence.unregister(registration, config: config) }
     }
 
-    mutating func leased(_ result: CallResult) {
+    /// A lease has been answered: what Online holds of us is compared with what we have, both ways.
+    mutating func leased(_ slices: [UInt32], _ result: CallResult) {
         presence.leaseUnderWay = false
-        guard case .answered(.leaseResponse(let response)) = result, !response.known, !sessions.isEmpty else { return }
+        guard case .answered(.leaseResponse(let response)) = result else { return }
+        hear(life: response.life)
+        compare(Set(slices.map(Int.init)), response.shown)
+        presence.compare(with: response.slices, config: config)
+    }
+
+    /// The lease has begun anew: nothing of before is registered any more, whatever has been registered since.
+    private mutating func hear(life: UInt64) {
+        guard life != presence.life else { return }
+        presence.life = life
         // Sorted: the same events lead to the same actions.
-        presence.again = sessions.values.sorted()
+        presence.again = sessions.values.filter { connections[$0]?.session?.life != life }.sorted()
+    }
+
+    /// A session is registered under some life of the lease. An answer of an earlier life may come late: then it is
+    /// only this session that is not registered any more.
+    private mutating func registeredUnder(_ life: UInt64, _ id: ConnectionID) {
+        if life > presence.life {
+            hear(life: life)
+        } else if life < presence.life {
+            presence.againMicros = max(presence.againMicros, now.micros + config.retryFirstMS * 1000)
+            presence.again.append(id)
+        }
+    }
+
+    /// Some slices as Online has them. What is on its way may be taken for missing: registering again does no harm.
+    private mutating func compare(_ slices: Set<Int>, _ shown: [Registration]) {
+        guard !slices.isEmpty else { return }
+        for registration in shown where sessions[registration.sessionID] == nil {
+            guard !presence.registering.contains(registration.sessionID) else { continue }
+            presence.unregister(registration, config: config)
+        }
+        let held = Set(shown.map(\.sessionID))
+        let missing = sessions.filter { slices.contains(SessionSlices.slice(of: $0.key)) && !held.contains($0.key) }
+        for id in missing.values { connections[id]?.session?.life = 0 }
+        presence.again = Set(presence.again).union(missing.values).sorted()
     }
 
     private mutating func registerAgain() {
@@ -178,7 +192,7 @@ extension LoginMachine {
         var request = RegisterRequest()
         while ids.count < config.maxRegistrationsPerCall, !presence.again.isEmpty {
             let id = presence.again.removeLast()
-            guard let session = connections[id]?.session else { continue }
+            guard let session = connections[id]?.session, session.life != presence.life else { continue }
             ids.append(id)
             request.registrations.append(session.registration(site: config.site))
         }
@@ -196,14 +210,21 @@ extension LoginMachine {
         }
         presence.againBackoff.reset()
         for (id, outcome) in zip(ids, response.results) where connections[id]?.session != nil {
-            if outcome.hasFailure, outcome.failure.retryable {
+            if outcome.hasFailure, outcome.failure.isCode(.superseded) {
+                // We have served it until now; whoever logged in later is the one in use.
+                kick(id, code: Failure(.displaced, outcome.failure.message))
+            } else if outcome.hasFailure, outcome.failure.retryable {
                 presence.againMicros = now.micros + presence.againBackoff.nextMS(using: &random) * 1000
                 presence.again.append(id)
             } else if outcome.hasFailure {
                 kick(id, code: outcome.failure)
             } else {
+                // With its epoch the registration was there all the time, and every push came here.
+                let isNew = connections[id]?.session?.epoch != outcome.epoch
                 connections[id]?.session?.epoch = outcome.epoch
-                syncNeeded(id, "registered_again")
+                connections[id]?.session?.life = outcome.life
+                if isNew { syncNeeded(id, "registered_again") }
+                registeredUnder(outcome.life, id)
             }
         }
     }

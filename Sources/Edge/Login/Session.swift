@@ -6,6 +6,12 @@ struct Session: Sendable {
     /// Of the registration.
     var epoch: UInt64
     let tokenEpoch: UInt64
+    let welcomedUS: UInt64
+    let keepsOthers: Bool
+    /// Of the lease that holds the registration; another one than the lease's means that it has to be made again.
+    var life: UInt64
+    /// `Instant.micros` when its token ends.
+    let endsMicros: UInt64
     /// Calls on their way to services.
     var inFlight = 0
     /// Bytes of bodies waiting or on their way.
@@ -17,10 +23,21 @@ struct Session: Sendable {
     /// A push found the window full: SYNC_NEEDED follows when there is room.
     var owesSync = false
 
-    init(caller: Caller, epoch: UInt64, tokenEpoch: UInt64) {
+    init(_ registration: Registration, life: UInt64, endsMicros: UInt64) {
+        var caller = Caller()
+        caller.appID = registration.appID
+        caller.userID = registration.userID
+        caller.deviceID = registration.deviceID
+        caller.platform = registration.platform
+        caller.sessionID = registration.sessionID
+        caller.loginID = registration.loginID
         self.caller = caller
-        self.epoch = epoch
-        self.tokenEpoch = tokenEpoch
+        epoch = registration.epoch
+        tokenEpoch = registration.tokenEpoch
+        welcomedUS = registration.welcomedUs
+        keepsOthers = registration.keepOthers
+        self.life = life
+        self.endsMicros = endsMicros
     }
 
     func registration(site: String) -> Registration {
@@ -34,6 +51,8 @@ struct Session: Sendable {
         registration.site = site
         registration.epoch = epoch
         registration.tokenEpoch = tokenEpoch
+        registration.welcomedUs = welcomedUS
+        registration.keepOthers = keepsOthers
         return registration
     }
 }

@@ -120,8 +120,7 @@ public struct OnlineMachine: RoleMachine {
         }
     }
 
-    /// Leases first: a Login that the store has lost must hear so before a single new registration makes it known
-    /// again.
+    /// Leases first: a Login that the store has lost hears so before its newcomers are registered.
     private mutating func send(_ now: Instant) -> [Action] {
         var actions: [Action] = []
         for (id, lease) in leases { actions.append(ask(.leaseRequest(lease), .leasing(id))) }

@@ -5,6 +5,7 @@ import NIOPosix
 import NIOTransport
 import RPC
 import Runtime
+import Wire
 
 /// Which service of which topology a process is.
 public struct ServiceOptions: ParsableArguments {
@@ -109,6 +110,8 @@ extension ServiceExecutable {
 struct ServiceProcess: Sendable {
     let topology: Topology
     let service: Topology.Service
+    /// Longest wait for the log when a consumer leaves its group.
+    private static let leaveMS: UInt32 = 1000
 
     func run() async throws {
         let access = try DemoAccess.load(folder: topology.data)
@@ -179,6 +182,12 @@ struct ServiceProcess: Sendable {
                 _ = FileManager.default.createFile(atPath: topology.apiReadyPath, contents: Data())
                 await StopSignal.wait()
             }
+        case "msgwriter", "pushserver":
+            await StopSignal.wait()
+            // Its partitions move at once. When the log does not answer they move when it misses us.
+            let member = Address.instance(RoleName(rawValue: service.role), service.name)
+            let caller = RoleCaller(directory: wiring.directory, lane: lane)
+            _ = await caller.call(member, .logLeave(LogLeave()), timeoutMS: Self.leaveMS)
         default: await StopSignal.wait()
         }
     }

@@ -7,7 +7,7 @@ extension PushServerMachine {
     /// The next fetch, unless one is under way. It goes on while records are unsettled; a partition whose window is
     /// full is left out, and a fetch without any keeps the membership alive.
     mutating func startFetch() -> RoleAction<Never>? {
-        guard fetchToken == nil, !fetchPaused else { return nil }
+        guard fetchToken == nil, !fetchPaused, !hasLeft else { return nil }
         var fetch = LogFetch()
         fetch.log = config.log
         fetch.group = config.group
@@ -29,6 +29,28 @@ extension PushServerMachine {
         fetchToken = token
         return .call(
             token, .any(.pushLog), .logFetch(fetch), timeoutMS: fetch.waitMs + config.fetchTimeoutMS)
+    }
+
+    /// Leaves the group, so that others need not wait until its silence has lasted. What is not settled they expand
+    /// again.
+    mutating func leave(_ id: CallID) -> RoleAction<Never> {
+        hasLeft = true
+        var body = LogLeave()
+        body.log = config.log
+        body.group = config.group
+        body.member = config.member
+        let token = takeToken()
+        leaving = (token, id)
+        return .call(token, .any(.pushLog), .logLeave(body), timeoutMS: config.fetchTimeoutMS)
+    }
+
+    mutating func left(_ result: CallResult) -> [RoleAction<Never>] {
+        guard let id = leaving?.id else { return [] }
+        leaving = nil
+        switch result {
+        case .answered: return [.reply(id, .done(Done()))]
+        case .refused(let failure), .unknown(let failure): return [.refuse(id, failure)]
+        }
     }
 
     mutating func fetched(_ result: CallResult, _ now: Instant) -> [RoleAction<Never>] {

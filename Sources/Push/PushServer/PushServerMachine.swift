@@ -22,6 +22,9 @@ public struct PushServerMachine: RoleMachine {
     var nextLife: UInt64 = 1
     var fetchToken: UInt64?
     var fetchFailures = 0
+    /// It has left the group, because its process ends; who is told when the log knows.
+    var hasLeft = false
+    var leaving: (token: UInt64, id: CallID)?
     /// Set while the next fetch waits for its timer.
     var fetchPaused = false
     var commit: (token: UInt64, positions: [LogPosition])?
@@ -40,6 +43,7 @@ public struct PushServerMachine: RoleMachine {
     public mutating func on(_ event: RoleEvent<Never>, now: Instant) -> [RoleAction<Never>] {
         switch event {
         case .start: return []
+        case .call(let id, .logLeave, _): return [leave(id)]
         case .call(let id, let payload, _):
             return [.refuse(id, Failure(.noSuchMethod, "PushServer does not answer payload \(payload.kind)"))]
         case .timer(Timer.tick):
@@ -57,6 +61,7 @@ public struct PushServerMachine: RoleMachine {
 
     private mutating func replied(_ token: UInt64, _ result: CallResult, _ now: Instant) -> [RoleAction<Never>] {
         if token == fetchToken { return fetched(result, now) }
+        if token == leaving?.token { return left(result) }
         if token == commit?.token {
             committed(result, now)
             return []

@@ -5,19 +5,20 @@ import Wire
 ///
 /// Isolation: confined to the lane of the machine in front of it.
 public protocol PresenceStore: AnyObject, Sendable {
-    /// First call of its life. `wallMS` seeds the epochs, so that they grow over restarts.
+    /// A new life begins, without registrations. `wallMS` seeds the epochs, so that they grow over restarts.
     func begin(micros: UInt64, wallMS: UInt64)
 
-    /// Adds registrations. The same session again keeps its epoch. Sessions of the same (app, user, platform) are
-    /// displaced, removed and named in the result, unless `keep_others` is set. Failures: `tokenRevoked`, `displaced`
-    /// (a
-    /// later login is there), `limitExceeded`, `storeUnavailable`.
+    /// Adds registrations. The same session again keeps its epoch. Earlier sessions of the same (app, user, platform)
+    /// (`Registration.isBefore`) are displaced, removed and named in the result, unless `keep_others` is set.
+    /// Failures: `displaced` and `superseded` (a later one is there), `tokenRevoked`, `limitExceeded`,
+    /// `storeUnavailable`.
     func register(_ items: [Registration], micros: UInt64) -> [RegisterResult]
 
     /// Removes registrations whose session and epoch are still the ones named; others are left alone.
     func unregister(_ items: [Registration], micros: UInt64)
 
-    /// Keeps a Login's registrations alive. `known: false`: the Login should register everything again.
+    /// Keeps a Login's registrations alive and says which they are. Another `life` than before: the lease began anew
+    /// and held nothing then, so the Login should register everything again.
     func lease(_ request: LeaseRequest, micros: UInt64) -> LeaseResponse
 
     func lookup(_ users: [UserKey], micros: UInt64) throws(Failure) -> [LookupResult]
@@ -37,4 +38,20 @@ public protocol TokenEpochs: AnyObject, Sendable {
     func epochs(_ users: [UserKey]) throws(Failure) -> [UInt64]
     /// Max-merges; durable on return.
     func raise(_ items: [RevokeItem]) throws(Failure)
+}
+
+extension Registration {
+    /// Whether this session's login was earlier than the other's of the same (app, user, platform).
+    public func isBefore(_ other: Registration) -> Bool {
+        (welcomedUs, sessionID) < (other.welcomedUs, other.sessionID)
+    }
+
+    /// Why this one is not registered while the later one is. A device has only one connection that counts, and it may
+    /// be this one when the two Logins' clocks differ: it may come back. Another device may not, or two would take
+    /// turns for ever.
+    public func superseded(by later: Registration) -> Failure {
+        later.deviceID == deviceID
+            ? Failure(.superseded, "a later login of this device is registered")
+            : Failure(.displaced, "a later login on platform \(platform), device \(later.deviceID), is registered")
+    }
 }

@@ -21,6 +21,7 @@ public struct ErrorCode: Hashable, Sendable {
     public static let tooManyConnections = ErrorCode(107, "too_many_connections", retryable: true)
     public static let goingAway = ErrorCode(108, "going_away", retryable: true)
     public static let pushAckTimeout = ErrorCode(109, "push_ack_timeout", retryable: true)
+    public static let superseded = ErrorCode(110, "superseded", retryable: true)
 
     public static let tokenMalformed = ErrorCode(200, "token_malformed")
     public static let tokenUnknownApp = ErrorCode(201, "token_unknown_app")
@@ -68,7 +69,7 @@ public struct ErrorCode: Hashable, Sendable {
     /// All of them, for the table's test.
     public static let all: [ErrorCode] = [
         malformedFrame, frameTooLarge, unexpectedFrame, unsupportedVersion, handshakeTimeout, heartbeatTimeout,
-        slowConsumer, tooManyConnections, goingAway, pushAckTimeout,
+        slowConsumer, tooManyConnections, goingAway, pushAckTimeout, superseded,
         tokenMalformed, tokenUnknownApp, tokenBadSignature, tokenExpired, tokenNotYetValid, tokenRevoked, appSuspended,
         badDevice, displaced, unknownUser, badCredentials, tokenWrongAlgorithm, tokenUnknownKey,
         malformedRequest, noSuchService, noSuchMethod, serviceUnavailable, retry, overloaded, deadlineExceeded,

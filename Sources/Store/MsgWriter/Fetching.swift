@@ -15,6 +15,8 @@ struct Membership {
     var waiting = false
     var keepaliveArmed = false
     var keepaliveDue = false
+    /// It has left the group, because its process ends: nothing is fetched any more.
+    var hasLeft = false
     var backoff: Backoff
 
     init(config: MsgWriterConfig) {
@@ -25,7 +27,7 @@ struct Membership {
 extension MsgWriterMachine {
     /// Asks for more, unless too much is held already. One fetch at a time.
     mutating func fetch() -> [Action] {
-        guard !membership.inFlight, !membership.waiting else { return [] }
+        guard !membership.inFlight, !membership.waiting, !membership.hasLeft else { return [] }
         var body = LogFetch()
         body.positions = wanted()
         let recheck = assigned.contains { number in
@@ -54,6 +56,24 @@ extension MsgWriterMachine {
                 .any(.messageLog), .logFetch(body), .fetch(number: membership.fetches, positions: positions),
                 timeoutMS: timeout)
         ]
+    }
+
+    /// Leaves the group, so that others need not wait until its silence has lasted. What is under way ends as it may:
+    /// whoever claims the buckets next goes on where they are.
+    mutating func leave(_ id: CallID) -> [Action] {
+        membership.hasLeft = true
+        var body = LogLeave()
+        body.log = config.log
+        body.group = config.group
+        body.member = config.instance
+        return [ask(.any(.messageLog), .logLeave(body), .leave(id))]
+    }
+
+    func left(_ id: CallID, _ result: CallResult) -> Action {
+        switch result {
+        case .answered: .reply(id, .done(Done()))
+        case .refused(let failure), .unknown(let failure): .refuse(id, failure)
+        }
     }
 
     private func wanted() -> [LogPosition] {

@@ -22,6 +22,7 @@ public struct MsgWriterMachine: RoleMachine {
         case index(slot: Int)
         case birth(slot: Int)
         case offsets([LogPosition])
+        case leave(CallID)
     }
 
     /// What a timer of ours stands for.
@@ -80,6 +81,7 @@ public struct MsgWriterMachine: RoleMachine {
     public mutating func on(_ event: RoleEvent<Never>, now: Instant) -> [RoleAction<Never>] {
         switch event {
         case .start: return []
+        case .call(let id, .logLeave, _): return leave(id)
         case .call(let id, _, _): return [.refuse(id, Failure(.noSuchMethod, "MsgWriter answers nothing"))]
         case .timer(let id):
             timer(id)
@@ -122,6 +124,7 @@ public struct MsgWriterMachine: RoleMachine {
         case .birth(let slot):
             settle(\.births[slot], result, timer: Alarm.firstBirth + UInt64(slot), isBirth: true)
         case .offsets(let positions): committedOffsets(positions, result)
+        case .leave(let id): [left(id, result)]
         }
     }
 

@@ -1,3 +1,4 @@
+import Identity
 import Ports
 import Wire
 
@@ -18,6 +19,8 @@ public final class MemoryPresenceStore: PresenceStore, @unchecked Sendable {
         /// more of them are meant to be there.
         public static let sessionsPerUser = 8
         public static let multiSessionsPerUser = 64
+        /// Slices shown in one answer.
+        public static let shownSlices = 8
     }
 
     private struct User: Hashable {
@@ -25,23 +28,12 @@ public final class MemoryPresenceStore: PresenceStore, @unchecked Sendable {
         let id: String
     }
 
-    private struct Entry {
-        var registration: Registration
-        /// The epoch of the session's first registration: the later login wins, also when both come back after a
-        /// restart of the store in the wrong order.
-        let born: UInt64
-    }
-
     private struct Lease {
         var until: UInt64
-        /// All of the Login's sessions are here, as far as it said.
-        var isKnown = false
-        /// The fewest sessions that the Login has counted; nil before it first asked.
-        var goal: UInt64?
-        /// Registrations since the lease began. Unlike the sessions it never shrinks, so logins and log-outs on their
-        /// way cannot keep a Login unknown for ever.
-        var registered: UInt64 = 0
+        let life: UInt64
         var sessions: Set<SessionKey> = []
+        /// The same sessions.
+        var slices = SessionSlices()
     }
 
     private struct SessionKey: Hashable {
@@ -50,7 +42,7 @@ public final class MemoryPresenceStore: PresenceStore, @unchecked Sendable {
     }
 
     private let tokens: any TokenEpochs
-    private var users: [User: [Entry]] = [:]
+    private var users: [User: [Registration]] = [:]
     private var leases: [String: Lease] = [:]
     private var nextEpoch: UInt64 = 1
     private var unknownUntil: UInt64 = 0
@@ -62,6 +54,9 @@ public final class MemoryPresenceStore: PresenceStore, @unchecked Sendable {
         // 65,536 registrations a millisecond would be needed to run ahead of the clock.
         nextEpoch = max(nextEpoch, wallMS << 16)
         unknownUntil = micros + Limits.leaseMS * 1000
+        users = [:]
+        leases = [:]
+        nextExpiry = .max
     }
 
     // MARK: registering
@@ -88,37 +83,45 @@ public final class MemoryPresenceStore: PresenceStore, @unchecked Sendable {
         let user = User(app: item.appID, id: item.userID)
         var entries = users[user, default: []]
         var result = RegisterResult()
-        if let old = entries.firstIndex(where: {
-            $0.registration.sessionID == item.sessionID && $0.registration.loginID == item.loginID
-        }) {
-            result.epoch = entries[old].registration.epoch
-            entries[old].registration.tokenEpoch = item.tokenEpoch
+        if let old = entries.firstIndex(where: { $0.sessionID == item.sessionID && $0.loginID == item.loginID }) {
+            result.epoch = entries[old].epoch
+            result.life = life(of: item.loginID, micros)
+            entries[old].tokenEpoch = item.tokenEpoch
             users[user] = entries
             return result
         }
-        let rivals = item.keepOthers ? [] : entries.filter { $0.registration.platform == item.platform }
-        if item.epoch > 0, rivals.contains(where: { $0.born > item.epoch }) {
-            return Self.refused(Failure(.displaced, "a later login on \(item.platform) is registered"))
-        }
+        let rivals = item.keepOthers ? [] : entries.filter { $0.platform == item.platform }
+        if let later = rivals.first(where: item.isBefore) { return Self.refused(item.superseded(by: later)) }
         let most = item.keepOthers ? Limits.multiSessionsPerUser : Limits.sessionsPerUser
         guard entries.count - rivals.count < most else {
             return Self.refused(Failure(.limitExceeded, "a user has at most \(most) sessions"))
         }
-        for rival in rivals { forget(user, rival.registration) }
-        if !rivals.isEmpty { entries.removeAll { $0.registration.platform == item.platform } }
-        result.displaced = rivals.map(\.registration)
-        result.epoch = nextEpoch
-        nextEpoch += 1
+        for rival in rivals { forget(user, rival) }
+        if !rivals.isEmpty { entries.removeAll { $0.platform == item.platform } }
+        result.displaced = rivals
+        result.life = life(of: item.loginID, micros)
         var stored = item
-        stored.epoch = result.epoch
-        entries.append(Entry(registration: stored, born: item.epoch > 0 ? item.epoch : result.epoch))
+        stored.epoch = newEpoch()
+        result.epoch = stored.epoch
+        entries.append(stored)
         users[user] = entries
-        let until = micros + Limits.leaseMS * 1000
-        leases[item.loginID, default: Lease(until: until)].sessions.insert(
-            SessionKey(user: user, session: item.sessionID))
-        leases[item.loginID]?.registered += 1
-        nextExpiry = min(nextExpiry, leases[item.loginID]?.until ?? until)
+        leases[item.loginID]?.sessions.insert(SessionKey(user: user, session: item.sessionID))
+        leases[item.loginID]?.slices.add(item.sessionID)
         return result
+    }
+
+    private func newEpoch() -> UInt64 {
+        defer { nextEpoch += 1 }
+        return nextEpoch
+    }
+
+    /// The life of the Login's lease, which begins now if there is none.
+    private func life(of login: String, _ micros: UInt64) -> UInt64 {
+        if let lease = leases[login] { return lease.life }
+        let lease = Lease(until: micros + Limits.leaseMS * 1000, life: newEpoch())
+        leases[login] = lease
+        nextExpiry = min(nextExpiry, lease.until)
+        return lease.life
     }
 
     public func unregister(_ items: [Registration], micros: UInt64) {
@@ -126,24 +129,18 @@ public final class MemoryPresenceStore: PresenceStore, @unchecked Sendable {
         for item in items {
             let user = User(app: item.appID, id: item.userID)
             guard
-                let entry = users[user]?.first(where: {
-                    $0.registration.sessionID == item.sessionID && $0.registration.epoch == item.epoch
-                })
+                let entry = users[user]?.first(where: { $0.sessionID == item.sessionID && $0.epoch == item.epoch })
             else { continue }
-            forget(user, entry.registration)
-            remove(user, item.sessionID, item.epoch)
+            forget(user, entry)
+            users[user]?.removeAll { $0.sessionID == item.sessionID && $0.epoch == item.epoch }
+            if users[user]?.isEmpty == true { users[user] = nil }
         }
     }
 
-    private func forget(_ user: User, _ registration: Registration) {
-        leases[registration.loginID]?.sessions.remove(SessionKey(user: user, session: registration.sessionID))
-    }
-
-    private func remove(_ user: User, _ session: String, _ epoch: UInt64?) {
-        users[user]?.removeAll {
-            $0.registration.sessionID == session && (epoch == nil || $0.registration.epoch == epoch)
-        }
-        if users[user]?.isEmpty == true { users[user] = nil }
+    /// Its Login's lease does not count it any more.
+    private func forget(_ user: User, _ item: Registration) {
+        let key = SessionKey(user: user, session: item.sessionID)
+        if leases[item.loginID]?.sessions.remove(key) != nil { leases[item.loginID]?.slices.remove(item.sessionID) }
     }
 
     // MARK: leases
@@ -151,28 +148,29 @@ public final class MemoryPresenceStore: PresenceStore, @unchecked Sendable {
     public func lease(_ request: LeaseRequest, micros: UInt64) -> LeaseResponse {
         expire(micros: micros)
         let wanted = request.leaseMs == 0 ? Limits.leaseMS : min(request.leaseMs, Limits.longestLeaseMS)
-        var lease = leases[request.loginID] ?? Lease(until: 0)
-        lease.until = micros + wanted * 1000
-        if !lease.isKnown {
-            // Asked again until everything that the Login counts is here: an answer can get lost.
-            let goal = min(lease.goal ?? .max, request.sessions)
-            lease.isKnown = request.sessions > 0 ? lease.registered >= goal : lease.goal != nil
-            lease.goal = goal
-        }
-        leases[request.loginID] = lease
-        nextExpiry = min(nextExpiry, lease.until)
         var answer = LeaseResponse()
-        answer.known = lease.isKnown
+        answer.life = life(of: request.loginID, micros)
+        leases[request.loginID]?.until = micros + wanted * 1000
+        nextExpiry = min(nextExpiry, micros + wanted * 1000)
+        guard let lease = leases[request.loginID] else { return answer }
+        answer.slices = lease.slices.sums
+        answer.shown = shown(lease, request.show.prefix(Limits.shownSlices).map(Int.init))
         return answer
+    }
+
+    /// The lease's registrations in some slices, by session.
+    private func shown(_ lease: Lease, _ slices: [Int]) -> [Registration] {
+        guard !slices.isEmpty else { return [] }
+        return lease.sessions.filter { slices.contains(SessionSlices.slice(of: $0.session)) }
+            .compactMap { key in users[key.user]?.first { $0.sessionID == key.session } }
+            .sorted { $0.sessionID < $1.sessionID }
     }
 
     public func expire(micros: UInt64) {
         guard micros > nextExpiry else { return }
         for (login, lease) in leases where lease.until < micros {
             for session in lease.sessions {
-                users[session.user]?.removeAll {
-                    $0.registration.sessionID == session.session && $0.registration.loginID == login
-                }
+                users[session.user]?.removeAll { $0.sessionID == session.session && $0.loginID == login }
                 if users[session.user]?.isEmpty == true { users[session.user] = nil }
             }
             leases[login] = nil
@@ -188,7 +186,7 @@ public final class MemoryPresenceStore: PresenceStore, @unchecked Sendable {
         return zip(keys, epochs).map { key, epoch in
             var result = LookupResult()
             result.tokenEpoch = epoch
-            result.registrations = users[User(app: key.appID, id: key.userID), default: []].map(\.registration)
+            result.registrations = users[User(app: key.appID, id: key.userID), default: []]
             if !result.registrations.isEmpty {
                 result.state = .presenceOnline
             } else {

@@ -306,6 +306,10 @@ public nonisolated struct Registration: Sendable {
   /// the app allows several sessions per platform: displaces nobody
   public var keepOthers: Bool = false
 
+  /// When its Login said WELCOME, in microseconds of that Login's clock, which gives none twice. Orders the sessions of a
+  /// (user, platform), with session_id for the rest: the later one has the place, whichever registers first.
+  public var welcomedUs: UInt64 = 0
+
   public var unknownFields = SwiftProtobuf.UnknownStorage()
 
   public init() {}
@@ -335,6 +339,8 @@ public nonisolated struct RegisterResponse: Sendable {
   public init() {}
 }
 
+/// failure displaced_by_newer_login: a later session of another device has the place; superseded: one of the same device.
+/// life: of the lease that holds the registration; another one than LeaseResponse named means: register all again.
 public nonisolated struct RegisterResult: Sendable {
   // SwiftProtobuf.Message conformance is added in an extension below. See the
   // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
@@ -352,6 +358,8 @@ public nonisolated struct RegisterResult: Sendable {
   public mutating func clearFailure() {self._failure = nil}
 
   public var displaced: [Registration] = []
+
+  public var life: UInt64 = 0
 
   public var unknownFields = SwiftProtobuf.UnknownStorage()
 
@@ -372,6 +380,7 @@ public nonisolated struct UnregisterRequest: Sendable {
   public init() {}
 }
 
+/// payload 13
 public nonisolated struct LeaseRequest: Sendable {
   // SwiftProtobuf.Message conformance is added in an extension below. See the
   // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
@@ -381,19 +390,28 @@ public nonisolated struct LeaseRequest: Sendable {
 
   public var leaseMs: UInt64 = 0
 
-  public var sessions: UInt64 = 0
+  /// slices whose registrations the answer is to name
+  public var show: [UInt32] = []
 
   public var unknownFields = SwiftProtobuf.UnknownStorage()
 
   public init() {}
 }
 
+/// payload 14
 public nonisolated struct LeaseResponse: Sendable {
   // SwiftProtobuf.Message conformance is added in an extension below. See the
   // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
   // methods supported on all messages.
 
-  public var known: Bool = false
+  /// grows when the lease begins empty: presence came back, or the lease ran out
+  public var life: UInt64 = 0
+
+  /// what the Login has here: SessionSlices
+  public var slices: [UInt64] = []
+
+  /// all of the slices asked for
+  public var shown: [Registration] = []
 
   public var unknownFields = SwiftProtobuf.UnknownStorage()
 
@@ -2424,7 +2442,7 @@ nonisolated extension LoginAnnounce: SwiftProtobuf.Message, SwiftProtobuf._Messa
 
 nonisolated extension Registration: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
   public static let protoMessageName: String = _protobuf_package + ".Registration"
-  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{3}app_id\0\u{3}user_id\0\u{3}device_id\0\u{1}platform\0\u{3}session_id\0\u{3}login_id\0\u{1}site\0\u{1}epoch\0\u{3}token_epoch\0\u{3}keep_others\0")
+  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{3}app_id\0\u{3}user_id\0\u{3}device_id\0\u{1}platform\0\u{3}session_id\0\u{3}login_id\0\u{1}site\0\u{1}epoch\0\u{3}token_epoch\0\u{3}keep_others\0\u{3}welcomed_us\0")
 
   public mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
     while let fieldNumber = try decoder.nextFieldNumber() {
@@ -2442,6 +2460,7 @@ nonisolated extension Registration: SwiftProtobuf.Message, SwiftProtobuf._Messag
       case 8: try { try decoder.decodeSingularUInt64Field(value: &self.epoch) }()
       case 9: try { try decoder.decodeSingularUInt64Field(value: &self.tokenEpoch) }()
       case 10: try { try decoder.decodeSingularBoolField(value: &self.keepOthers) }()
+      case 11: try { try decoder.decodeSingularUInt64Field(value: &self.welcomedUs) }()
       default: break
       }
     }
@@ -2478,6 +2497,9 @@ nonisolated extension Registration: SwiftProtobuf.Message, SwiftProtobuf._Messag
     if self.keepOthers != false {
       try visitor.visitSingularBoolField(value: self.keepOthers, fieldNumber: 10)
     }
+    if self.welcomedUs != 0 {
+      try visitor.visitSingularUInt64Field(value: self.welcomedUs, fieldNumber: 11)
+    }
     try unknownFields.traverse(visitor: &visitor)
   }
 
@@ -2492,6 +2514,7 @@ nonisolated extension Registration: SwiftProtobuf.Message, SwiftProtobuf._Messag
     if lhs.epoch != rhs.epoch {return false}
     if lhs.tokenEpoch != rhs.tokenEpoch {return false}
     if lhs.keepOthers != rhs.keepOthers {return false}
+    if lhs.welcomedUs != rhs.welcomedUs {return false}
     if lhs.unknownFields != rhs.unknownFields {return false}
     return true
   }
@@ -2559,7 +2582,7 @@ nonisolated extension RegisterResponse: SwiftProtobuf.Message, SwiftProtobuf._Me
 
 nonisolated extension RegisterResult: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
   public static let protoMessageName: String = _protobuf_package + ".RegisterResult"
-  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}epoch\0\u{1}failure\0\u{1}displaced\0")
+  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}epoch\0\u{1}failure\0\u{1}displaced\0\u{1}life\0")
 
   public mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
     while let fieldNumber = try decoder.nextFieldNumber() {
@@ -2570,6 +2593,7 @@ nonisolated extension RegisterResult: SwiftProtobuf.Message, SwiftProtobuf._Mess
       case 1: try { try decoder.decodeSingularUInt64Field(value: &self.epoch) }()
       case 2: try { try decoder.decodeSingularMessageField(value: &self._failure) }()
       case 3: try { try decoder.decodeRepeatedMessageField(value: &self.displaced) }()
+      case 4: try { try decoder.decodeSingularUInt64Field(value: &self.life) }()
       default: break
       }
     }
@@ -2589,6 +2613,9 @@ nonisolated extension RegisterResult: SwiftProtobuf.Message, SwiftProtobuf._Mess
     if !self.displaced.isEmpty {
       try visitor.visitRepeatedMessageField(value: self.displaced, fieldNumber: 3)
     }
+    if self.life != 0 {
+      try visitor.visitSingularUInt64Field(value: self.life, fieldNumber: 4)
+    }
     try unknownFields.traverse(visitor: &visitor)
   }
 
@@ -2596,6 +2623,7 @@ nonisolated extension RegisterResult: SwiftProtobuf.Message, SwiftProtobuf._Mess
     if lhs.epoch != rhs.epoch {return false}
     if lhs._failure != rhs._failure {return false}
     if lhs.displaced != rhs.displaced {return false}
+    if lhs.life != rhs.life {return false}
     if lhs.unknownFields != rhs.unknownFields {return false}
     return true
   }
@@ -2633,7 +2661,7 @@ nonisolated extension UnregisterRequest: SwiftProtobuf.Message, SwiftProtobuf._M
 
 nonisolated extension LeaseRequest: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
   public static let protoMessageName: String = _protobuf_package + ".LeaseRequest"
-  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{3}login_id\0\u{3}lease_ms\0\u{1}sessions\0")
+  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{3}login_id\0\u{3}lease_ms\0\u{2}\u{2}show\0\u{c}\u{3}\u{1}")
 
   public mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
     while let fieldNumber = try decoder.nextFieldNumber() {
@@ -2643,7 +2671,7 @@ nonisolated extension LeaseRequest: SwiftProtobuf.Message, SwiftProtobuf._Messag
       switch fieldNumber {
       case 1: try { try decoder.decodeSingularStringField(value: &self.loginID) }()
       case 2: try { try decoder.decodeSingularUInt64Field(value: &self.leaseMs) }()
-      case 3: try { try decoder.decodeSingularUInt64Field(value: &self.sessions) }()
+      case 4: try { try decoder.decodeRepeatedUInt32Field(value: &self.show) }()
       default: break
       }
     }
@@ -2656,8 +2684,8 @@ nonisolated extension LeaseRequest: SwiftProtobuf.Message, SwiftProtobuf._Messag
     if self.leaseMs != 0 {
       try visitor.visitSingularUInt64Field(value: self.leaseMs, fieldNumber: 2)
     }
-    if self.sessions != 0 {
-      try visitor.visitSingularUInt64Field(value: self.sessions, fieldNumber: 3)
+    if !self.show.isEmpty {
+      try visitor.visitPackedUInt32Field(value: self.show, fieldNumber: 4)
     }
     try unknownFields.traverse(visitor: &visitor)
   }
@@ -2665,7 +2693,7 @@ nonisolated extension LeaseRequest: SwiftProtobuf.Message, SwiftProtobuf._Messag
   public static func ==(lhs: LeaseRequest, rhs: LeaseRequest) -> Bool {
     if lhs.loginID != rhs.loginID {return false}
     if lhs.leaseMs != rhs.leaseMs {return false}
-    if lhs.sessions != rhs.sessions {return false}
+    if lhs.show != rhs.show {return false}
     if lhs.unknownFields != rhs.unknownFields {return false}
     return true
   }
@@ -2673,7 +2701,7 @@ nonisolated extension LeaseRequest: SwiftProtobuf.Message, SwiftProtobuf._Messag
 
 nonisolated extension LeaseResponse: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
   public static let protoMessageName: String = _protobuf_package + ".LeaseResponse"
-  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}known\0")
+  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{2}\u{2}life\0\u{1}slices\0\u{1}shown\0\u{c}\u{1}\u{1}")
 
   public mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
     while let fieldNumber = try decoder.nextFieldNumber() {
@@ -2681,21 +2709,31 @@ nonisolated extension LeaseResponse: SwiftProtobuf.Message, SwiftProtobuf._Messa
       // allocates stack space for every case branch when no optimizations are
       // enabled. https://github.com/apple/swift-protobuf/issues/1034
       switch fieldNumber {
-      case 1: try { try decoder.decodeSingularBoolField(value: &self.known) }()
+      case 2: try { try decoder.decodeSingularUInt64Field(value: &self.life) }()
+      case 3: try { try decoder.decodeRepeatedUInt64Field(value: &self.slices) }()
+      case 4: try { try decoder.decodeRepeatedMessageField(value: &self.shown) }()
       default: break
       }
     }
   }
 
   public func traverse<V: SwiftProtobuf.Visitor>(visitor: inout V) throws {
-    if self.known != false {
-      try visitor.visitSingularBoolField(value: self.known, fieldNumber: 1)
+    if self.life != 0 {
+      try visitor.visitSingularUInt64Field(value: self.life, fieldNumber: 2)
+    }
+    if !self.slices.isEmpty {
+      try visitor.visitPackedUInt64Field(value: self.slices, fieldNumber: 3)
+    }
+    if !self.shown.isEmpty {
+      try visitor.visitRepeatedMessageField(value: self.shown, fieldNumber: 4)
     }
     try unknownFields.traverse(visitor: &visitor)
   }
 
   public static func ==(lhs: LeaseResponse, rhs: LeaseResponse) -> Bool {
-    if lhs.known != rhs.known {return false}
+    if lhs.life != rhs.life {return false}
+    if lhs.slices != rhs.slices {return false}
+    if lhs.shown != rhs.shown {return false}
     if lhs.unknownFields != rhs.unknownFields {return false}
     return true
   }

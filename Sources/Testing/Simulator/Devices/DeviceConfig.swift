@@ -49,8 +49,6 @@ public struct DeviceConfig: Sendable {
     static let holeMS: UInt64 = 300
     static let holeJitterMS: UInt64 = 200
     static let stateMS: UInt64 = 1000
-    /// Until a user who was told that somebody else logged in says "use here".
-    static let useHereMS: UInt64 = 1500
     /// Frames of one conversation, and requests of all, on their way.
     static let framesPerKey = 6
     static let requestsInFlight = 64

@@ -80,6 +80,9 @@ public struct DeviceMachine: RoleMachine {
     /// Conversations in a fixed order.
     var names: [String] { conversations.keys.sorted() }
 
+    /// It has been told that it is.
+    var isOnline: Bool { phase == .ready }
+
     /// Online, everything sent is settled, nothing known is missing, everything read is told.
     public var isSettled: Bool {
         phase == .ready && !syncing && !syncAgain && syncAtMS == nil && requests.isEmpty
@@ -201,12 +204,7 @@ public struct DeviceMachine: RoleMachine {
         case .error(let body), .kick(let body):
             let code = Failure(body: body)?.code ?? 0
             let reason = Failure(body: body)?.reason ?? "?"
-            if code == ErrorCode.displaced.number {
-                // No other device of the user is of its platform, so this is a registration of its own that overtook it
-                // on the way: its user says "use here".
-                leave()
-                retryAtMS = nowMS + DeviceConfig.useHereMS
-            } else if code == ErrorCode.unsupportedVersion.number || (200..<300).contains(code) {
+            if code == ErrorCode.unsupportedVersion.number || (200..<300).contains(code) {
                 end(reason)
             } else {
                 leave()

@@ -25,6 +25,7 @@ enum LeftOvers {
         // The last word about an instance that failed and was not asked since.
         "RouteMachine": [
             "table.services", "table.services[].value.instances", "table.services[].value.repeatable", "table.breakers",
+            "logins",
         ],
         // Ids of sessions, bounded and thrown away together.
         "PushWorkerMachine": ["slow"],
@@ -41,9 +42,10 @@ enum LeftOvers {
 
     /// Most that a lasting place may hold: it grows with devices, conversations and partitions, not with messages.
     private static let most = 40
-    /// A wheel always has its slots, and a table of rates its places.
+    /// A wheel always has its slots, a table of rates its places, and the slices of the sessions are there without sessions.
     private static let fixed: Set<String> = [
-        "LoginMachine.wheel.slots", "MsgProxyMachine.apps.places", "MsgProxyMachine.conversations.places",
+        "LoginMachine.wheel.slots", "LoginMachine.presence.slices.sums", "MsgProxyMachine.apps.places",
+        "MsgProxyMachine.conversations.places",
     ]
 
     /// What should not be there, in a fixed order.

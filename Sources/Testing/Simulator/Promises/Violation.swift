@@ -26,6 +26,8 @@ public struct Violation: Equatable, Sendable, CustomStringConvertible {
         case shownWrong
         /// A device was told not to come back.
         case shutOut
+        /// A device is online and its registration is not there, or there are two.
+        case unregistered
         /// A machine holds something that it should have let go of.
         case leftOver
     }

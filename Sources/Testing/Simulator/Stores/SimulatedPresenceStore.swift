@@ -1,22 +1,16 @@
 import Foundation
+import Identity
 import Ports
 import Wire
 
-/// Presence as one list of registrations. A crash forgets them and keeps the token epochs.
+/// Presence as one list of registrations. A new life forgets them and keeps the token epochs.
 ///
 /// Isolation: none; a simulation has one thread.
 public final class SimulatedPresenceStore: PresenceStore, @unchecked Sendable {
     // @unchecked: a simulation has one thread.
-    private struct Entry {
-        var registration: Registration
-        /// Epoch of the session's first registration.
-        let born: UInt64
-    }
-
     private struct Lease {
         var until: UInt64
-        /// Everything that the Login counts has been registered since the lease began.
-        var isKnown = false
+        let life: UInt64
     }
 
     private struct Who: Hashable {
@@ -26,28 +20,25 @@ public final class SimulatedPresenceStore: PresenceStore, @unchecked Sendable {
 
     private static let leaseMicros: UInt64 = 6_000_000
     private let trouble: StoreTrouble
-    private var entries: [Entry] = []
+    /// Who is registered now.
+    public private(set) var registrations: [Registration] = []
     private var leases: [String: Lease] = [:]
+    /// A mistake on purpose: from this moment on one registration is gone though its Login is told that it is there.
+    public var losesOneAtMicros: UInt64 = .max
+    private var lost: Registration?
     private var tokenEpochs: [Who: UInt64] = [:]
     private var nextEpoch: UInt64 = 1
     private var unknownUntil: UInt64 = 0
 
     public init(trouble: StoreTrouble = StoreTrouble()) { self.trouble = trouble }
 
-    /// The process has ended and is started again.
-    public func crash() {
-        entries = []
-        leases = [:]
-    }
-
-    /// Sessions that are registered now.
-    public var registrations: [Registration] { entries.map(\.registration) }
-
     // MARK: PresenceStore
 
     public func begin(micros: UInt64, wallMS: UInt64) {
         nextEpoch = max(nextEpoch, wallMS << 16)
         unknownUntil = micros + Self.leaseMicros
+        registrations = []
+        leases = [:]
     }
 
     public func register(_ items: [Registration], micros: UInt64) -> [RegisterResult] {
@@ -68,46 +59,60 @@ public final class SimulatedPresenceStore: PresenceStore, @unchecked Sendable {
             result.failure = Failure(.tokenRevoked, "the token was revoked")
             return
         }
-        let mine = entries.filter { $0.registration.appID == item.appID && $0.registration.userID == item.userID }
-        if let known = mine.first(where: {
-            $0.registration.sessionID == item.sessionID && $0.registration.loginID == item.loginID
-        }) {
-            result.epoch = known.registration.epoch
+        let mine = registrations.filter { $0.appID == item.appID && $0.userID == item.userID }
+        if let known = mine.first(where: { $0.sessionID == item.sessionID && $0.loginID == item.loginID }) {
+            result.epoch = known.epoch
+            result.life = life(of: item.loginID, micros)
             return
         }
-        let rivals = item.keepOthers ? [] : mine.filter { $0.registration.platform == item.platform }
-        if item.epoch > 0, rivals.contains(where: { $0.born > item.epoch }) {
-            result.failure = Failure(.displaced, "a later login is registered")
+        let rivals = item.keepOthers ? [] : mine.filter { $0.platform == item.platform }
+        if let later = rivals.first(where: item.isBefore) {
+            result.failure = item.superseded(by: later)
             return
         }
-        result.displaced = rivals.map(\.registration)
-        for rival in rivals { drop { $0.registration.sessionID == rival.registration.sessionID } }
+        result.displaced = rivals
+        for rival in rivals { drop { $0.sessionID == rival.sessionID } }
+        result.life = life(of: item.loginID, micros)
         var stored = item
-        stored.epoch = nextEpoch
-        nextEpoch += 1
+        stored.epoch = newEpoch()
         result.epoch = stored.epoch
-        entries.append(Entry(registration: stored, born: item.epoch > 0 ? item.epoch : stored.epoch))
-        if leases[item.loginID] == nil { leases[item.loginID] = Lease(until: micros + Self.leaseMicros) }
+        registrations.append(stored)
     }
 
-    private func drop(_ unwanted: (Entry) -> Bool) { entries.removeAll(where: unwanted) }
+    private func newEpoch() -> UInt64 {
+        nextEpoch += 1
+        return nextEpoch - 1
+    }
+
+    private func life(of login: String, _ micros: UInt64) -> UInt64 {
+        if let lease = leases[login] { return lease.life }
+        let lease = Lease(until: micros + Self.leaseMicros, life: newEpoch())
+        leases[login] = lease
+        return lease.life
+    }
+
+    private func drop(_ unwanted: (Registration) -> Bool) { registrations.removeAll(where: unwanted) }
 
     public func unregister(_ items: [Registration], micros: UInt64) {
         expire(micros: micros)
         for item in items {
-            drop { $0.registration.sessionID == item.sessionID && $0.registration.epoch == item.epoch }
+            drop { $0.sessionID == item.sessionID && $0.epoch == item.epoch }
         }
     }
 
     public func lease(_ request: LeaseRequest, micros: UInt64) -> LeaseResponse {
         expire(micros: micros)
-        var lease = leases[request.loginID] ?? Lease(until: 0)
-        lease.until = micros + (request.leaseMs == 0 ? Self.leaseMicros : request.leaseMs * 1000)
-        let here = entries.filter { $0.registration.loginID == request.loginID }.count
-        if !lease.isKnown { lease.isKnown = UInt64(here) >= request.sessions }
-        leases[request.loginID] = lease
         var answer = LeaseResponse()
-        answer.known = lease.isKnown
+        answer.life = life(of: request.loginID, micros)
+        leases[request.loginID]?.until =
+            micros + (request.leaseMs == 0 ? Self.leaseMicros : request.leaseMs * 1000)
+        let here = registrations.filter { $0.loginID == request.loginID }
+        var slices = SessionSlices()
+        for registration in here { slices.add(registration.sessionID) }
+        if let lost, lost.loginID == request.loginID { slices.add(lost.sessionID) }
+        answer.slices = slices.sums
+        answer.shown = here.filter { request.show.contains(UInt32(SessionSlices.slice(of: $0.sessionID))) }
+            .sorted { $0.sessionID < $1.sessionID }
         return answer
     }
 
@@ -117,9 +122,7 @@ public final class SimulatedPresenceStore: PresenceStore, @unchecked Sendable {
         return users.map { user in
             var result = LookupResult()
             result.tokenEpoch = tokenEpochs[Who(app: user.appID, user: user.userID)] ?? 0
-            result.registrations = entries.map(\.registration).filter {
-                $0.appID == user.appID && $0.userID == user.userID
-            }
+            result.registrations = registrations.filter { $0.appID == user.appID && $0.userID == user.userID }
             result.state = micros < unknownUntil ? .presenceUnknown : .presenceOffline
             if !result.registrations.isEmpty { result.state = .presenceOnline }
             return result
@@ -135,9 +138,10 @@ public final class SimulatedPresenceStore: PresenceStore, @unchecked Sendable {
     }
 
     public func expire(micros: UInt64) {
+        if micros >= losesOneAtMicros, lost == nil, !registrations.isEmpty { lost = registrations.removeFirst() }
         let ended = leases.filter { $0.value.until < micros }
         guard !ended.isEmpty else { return }
-        drop { ended[$0.registration.loginID] != nil }
+        drop { ended[$0.loginID] != nil }
         leases = leases.filter { ended[$0.key] == nil }
     }
 }

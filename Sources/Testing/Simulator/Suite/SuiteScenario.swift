@@ -77,7 +77,7 @@ public struct SuiteScenario {
         var violations = watch.violations + check(world)
         if violations.isEmpty {
             simulation.run(untilMS: simulation.nowMS + Self.afterglowMS)
-            violations += watch.violations + check(world)
+            violations += watch.violations + check(world) + registrations(world)
             outcome.residue = residue(world)
             violations += LeftOvers.check(outcome.residue)
             violations += audit(world)
@@ -143,6 +143,16 @@ public struct SuiteScenario {
         let letters = (try? world.stores.recent.deadLetters(limit: 10)) ?? []
         if !letters.isEmpty { violations.append(Violation(.lost, "\(letters.count) dead letters")) }
         return violations
+    }
+
+    /// Every device that is online is registered, once.
+    private func registrations(_ world: SuiteWorld) -> [Violation] {
+        let registered = world.stores.presence.registrations
+        return world.machines(of: world.devices).filter(\.isOnline).compactMap { device in
+            let mine = registered.filter { $0.deviceID == device.config.device }
+            guard mine.count != 1 else { return nil }
+            return Violation(.unregistered, "\(device.config.device) has \(mine.count) registrations")
+        }
     }
 
     /// What every machine held at each of several looks.

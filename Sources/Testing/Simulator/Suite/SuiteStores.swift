@@ -39,9 +39,8 @@ public final class SuiteStores {
             if crashed != nil { hot.crash() }
             return HotMachine(hot)
         }
-        simulation.add("presence") { [presence] (crashed: PresenceMachine<SimulatedPresenceStore>?) in
-            if crashed != nil { presence.crash() }
-            return PresenceMachine(presence)
+        simulation.add("presence") { [presence] (_: PresenceMachine<SimulatedPresenceStore>?) in
+            PresenceMachine(presence)
         }
         simulation.add("relational") { [users] (_: UserStoreMachine<SimulatedUserStore>?) in UserStoreMachine(users) }
     }

@@ -1,3 +1,4 @@
+import Identity
 import Ports
 import Wire
 
@@ -11,11 +12,12 @@ public enum PresenceStoreContract {
         Case("the same session again keeps its epoch", again),
         Case("a late goodbye does not remove a newer registration", lateGoodbye),
         Case("a silent Login's sessions are gone after its lease", leases),
-        Case("a Login is known when all it counts is there", known),
+        Case("a lease has another life when it begins empty", lives),
+        Case("a lease says what it holds", holdings),
         Case("nobody is called offline in the first lease period", unknownFirst),
         Case("revoked tokens are refused, epochs only grow", revoked),
         Case("who keeps others displaces nobody", keepsOthers),
-        Case("a session that comes back late does not displace a newer one", lateReturn),
+        Case("the later login has the place, whichever registers first", order),
     ]
 
     static let wall: UInt64 = 1_760_000_000_000
@@ -23,7 +25,7 @@ public enum PresenceStoreContract {
 
     public static func registration(
         _ user: String, _ session: String, platform: String = "web", login: String = "login-1", epoch: UInt64 = 0,
-        token: UInt64 = 0
+        token: UInt64 = 0, welcomed: UInt64 = 0
     ) -> Registration {
         var item = Registration()
         item.appID = "demo"
@@ -34,6 +36,7 @@ public enum PresenceStoreContract {
         item.loginID = login
         item.epoch = epoch
         item.tokenEpoch = token
+        item.welcomedUs = welcomed
         return item
     }
 
@@ -54,11 +57,11 @@ public enum PresenceStoreContract {
         try some(store.register([item], micros: micros).first, "a result")
     }
 
-    private static func lease(_ login: String, _ sessions: UInt64) -> LeaseRequest {
+    private static func lease(_ login: String, show: [Int] = []) -> LeaseRequest {
         var lease = LeaseRequest()
         lease.loginID = login
         lease.leaseMs = 6000
-        lease.sessions = sessions
+        lease.show = show.map(UInt32.init)
         return lease
     }
 
@@ -108,23 +111,62 @@ public enum PresenceStoreContract {
         store.begin(micros: 0, wallMS: wall)
         _ = try register(store, registration("a", "1"), lateMicros)
         _ = try register(store, registration("b", "2", login: "login-2"), lateMicros)
-        _ = store.lease(lease("login-1", 1), micros: lateMicros + 3_000_000)
+        _ = store.lease(lease("login-1"), micros: lateMicros + 3_000_000)
         let when = lateMicros + 7_000_000
         store.expire(micros: when)
         try same(try lookup(store, "a", when).state, .presenceOnline, "renewed")
         try same(try lookup(store, "b", when).state, .presenceOffline, "silent")
-        try same(store.lease(lease("login-2", 1), micros: when).known, false, "the silent one must register again")
     }
 
-    private static func known(_ store: any PresenceStore) throws {
+    private static func lives(_ store: any PresenceStore) throws {
         store.begin(micros: 0, wallMS: wall)
-        try same(store.lease(lease("login-1", 2), micros: 0).known, false, "nothing is here")
-        _ = try register(store, registration("a", "1"))
-        try same(store.lease(lease("login-1", 2), micros: 1).known, false, "one of two")
+        let first = store.lease(lease("login-1"), micros: 0).life
+        try holds(first > 0, "a life has a number")
+        try same(try register(store, registration("a", "1")).life, first, "a registration under the lease")
+        try same(try register(store, registration("a", "1")).life, first, "the same again")
+        try same(store.lease(lease("login-1"), micros: 1).life, first, "renewed")
+        let other = try register(store, registration("b", "2", login: "login-2")).life
+        try holds(other > first, "a registration begins a lease too")
+        try same(store.lease(lease("login-2"), micros: 2).life, other, "and the lease goes on with it")
+
+        // The lease runs out, and somebody registers before it is asked for again.
+        let later = try register(store, registration("c", "3"), lateMicros).life
+        try holds(later > other, "after the end of a lease, \(later)")
+        try same(store.lease(lease("login-1"), micros: lateMicros).life, later, "which is what the Login hears")
+
+        store.begin(micros: lateMicros, wallMS: wall)
+        let again = try register(store, registration("d", "4"), lateMicros).life
+        try holds(again > later, "after a restart, \(again)")
+        try same(store.lease(lease("login-1"), micros: lateMicros).life, again, "which is what the Login hears")
+        try same(try lookup(store, "c", lateMicros).registrations, [], "a restart forgets")
+    }
+
+    private static func holdings(_ store: any PresenceStore) throws {
+        func slices(_ sessions: String...) -> [UInt64] {
+            var slices = SessionSlices()
+            for session in sessions { slices.add(session) }
+            return slices.sums
+        }
+        func shown(_ sessions: String...) -> [String] {
+            let request = lease("login-1", show: sessions.map(SessionSlices.slice))
+            return store.lease(request, micros: 0).shown.map(\.sessionID)
+        }
+        store.begin(micros: 0, wallMS: wall)
+        try same(store.lease(lease("login-1"), micros: 0).slices, slices(), "nothing")
+        let first = try register(store, registration("a", "1", welcomed: 1))
         _ = try register(store, registration("b", "2"))
-        try same(store.lease(lease("login-1", 2), micros: 2).known, true, "both")
-        try same(
-            store.lease(lease("login-1", 5), micros: 3).known, true, "once known, registrations may be on their way")
+        _ = try register(store, registration("c", "3", login: "login-2"))
+        try same(store.lease(lease("login-1"), micros: 0).slices, slices("1", "2"), "two, and not another Login's")
+        try same(shown("1"), ["1"], "one slice")
+        try same(shown("2", "1"), ["1", "2"], "two slices")
+        try same(shown("3"), [], "another Login's")
+        try same(shown(), [], "not asked")
+        _ = try register(store, registration("a", "4", login: "login-2", welcomed: 2))
+        try same(store.lease(lease("login-1"), micros: 0).slices, slices("2"), "after one was displaced")
+        store.unregister([registration("b", "2", epoch: first.epoch)], micros: 0)
+        try same(shown("1", "2"), ["2"], "a goodbye with another epoch")
+        store.unregister([registration("b", "2", epoch: first.epoch + 1)], micros: 0)
+        try same(store.lease(lease("login-1"), micros: 0).slices, slices(), "after the right one")
     }
 
     private static func unknownFirst(_ store: any PresenceStore) throws {
@@ -163,13 +205,28 @@ public enum PresenceStoreContract {
         try same(try lookup(store, "a", 0).registrations.map(\.sessionID), ["1", "2"], "both are there")
     }
 
-    private static func lateReturn(_ store: any PresenceStore) throws {
+    private static func order(_ store: any PresenceStore) throws {
         store.begin(micros: 0, wallMS: wall)
-        let old = wall << 16 - 10
-        _ = try register(store, registration("a", "newer", epoch: old + 5))
-        let late = try register(store, registration("a", "older", epoch: old))
-        try holds(late.failure.isCode(.displaced), "the older session: \(late.failure.reason)")
-        let newest = try register(store, registration("a", "newest"))
-        try same(newest.displaced.map(\.sessionID), ["newer"], "a new login wins")
+        _ = try register(store, registration("a", "newer", welcomed: 20))
+        let late = try register(store, registration("a", "older", login: "login-2", welcomed: 10))
+        try holds(late.failure.isCode(.displaced), "an earlier login of another device: \(late.failure.reason)")
+        var device = registration("a", "older", login: "login-2", welcomed: 10)
+        device.deviceID = "device-newer"
+        let slow = try register(store, device)
+        try holds(slow.failure.isCode(.superseded), "an earlier login of the same device: \(slow.failure.reason)")
+        try same(try lookup(store, "a", 0).registrations.map(\.sessionID), ["newer"], "who is left")
+        let newest = try register(store, registration("a", "newest", login: "login-2", welcomed: 21))
+        try same(newest.displaced.map(\.sessionID), ["newer"], "a later login wins")
+
+        // In the same microsecond the ids decide, the same way in any order.
+        try holds(try register(store, registration("a", "never", welcomed: 21)).hasFailure, "the lower id")
+        try same(
+            try register(store, registration("a", "nextest", welcomed: 21)).displaced.map(\.sessionID), ["newest"],
+            "the higher id")
+        var free = registration("a", "oldest", welcomed: 1)
+        free.keepOthers = true
+        try holds(try !register(store, free).hasFailure, "who keeps others has no rivals")
+        try same(
+            try lookup(store, "a", 0).registrations.map(\.sessionID).sorted(), ["nextest", "oldest"], "both are there")
     }
 }
