@@ -51,6 +51,29 @@ import Wire
         #expect(marks[1] > marks[0] + SQLiteRecentStore.commitJump / 2)
     }
 
+    /// The log is copied on another thread while the store goes on: it stays short, and nothing is missing.
+    @Test func checkpointsRunAside() throws {
+        defer { try? cleanUp() }
+        var config = EmbeddedConfig()
+        config.checkpointPages = 20
+        do {
+            let store = try SQLiteRecentStore(path: path, config: config)
+            for turn in UInt64(0)..<400 {
+                #expect(put(store, rows("p:a|b", turn * 5 + 1...turn * 5 + 5)) == [.commitDone])
+                try store.flush()
+                // Until the copy is done, a part is left for later instead of waited for.
+                if turn % 50 == 0 { try store.flush(rows: 1) }
+            }
+            let log = try FileManager.default.attributesOfItem(atPath: path + "-wal")[.size] as? Int
+            // 400 transactions would have made some 8 MB of it.
+            #expect((log ?? 0) < 2 << 20)
+        }
+        let again = try SQLiteRecentStore(path: path)
+        #expect(RecentStoreContract.claim(again, 1).stored == 2000)
+        let page = again.rows([RecentStoreContract.query("p:a|b", from: 1900, limit: 200)]).first
+        #expect(page?.rows.map(\.seq) == Array(1900...2000))
+    }
+
     /// SQLite's own way to the files and the one through a file layer leave the same files behind.
     @Test func bothWaysToTheDiskMeet() throws {
         defer { try? cleanUp() }

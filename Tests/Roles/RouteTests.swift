@@ -85,6 +85,9 @@ import Wire
         #expect(nameless.actions.refusal(nameless.id)?.isCode(.malformedRequest) == true)
         let tooLarge = route.call(Self.announce([70_000], "bot/a", app: "demo"))
         #expect(tooLarge.actions.refusal(tooLarge.id)?.isCode(.malformedRequest) == true)
+        // A service of an app cannot make itself IM.
+        let pretender = route.call(Self.announce([1], "service/a", app: "demo"))
+        #expect(pretender.actions.refusal(pretender.id)?.isCode(.forbidden) == true)
         let noRole = route.call(Self.announce([1], "bot"))
         #expect(noRole.actions.refusal(noRole.id)?.isCode(.malformedRequest) == true)
     }

@@ -194,8 +194,8 @@ private final class Fake: CallTarget {
     }
 
     @Test func badInputIsNamed() async throws {
-        #expect(throws: ServiceError.badServiceID(0)) {
-            try MartletService(svid: 0, app: "demo", name: "x") { _ in [] }
+        #expect(throws: ServiceError.badServiceID(999)) {
+            try MartletService(svid: 999, app: "demo", name: "x") { _ in [] }
         }
         #expect(throws: ServiceError.badApp("De mo")) {
             try MartletService(svid: 1000, app: "De mo", name: "x") { _ in [] }

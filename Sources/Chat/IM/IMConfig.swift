@@ -13,8 +13,8 @@ public struct IMConfig: Sendable {
     public var messagesPerSecond: Double = 200
     /// Typing hints a second of one user in one conversation; more are dropped.
     public var typingPerSecond: Double = 4
-    /// How long "this user exists" is believed.
-    public var userCacheMS: UInt64 = 5000
+    /// How long "this user exists" is believed. Long, as users are not removed: a suspended one may be written to.
+    public var userCacheMS: UInt64 = 60_000
     /// How long "this user does not exist" is believed: a user created after that can be written to.
     public var missingUserCacheMS: UInt64 = 1000
     /// How old a message may be that its sender takes back, by the row's time.

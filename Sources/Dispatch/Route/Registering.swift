@@ -16,6 +16,10 @@ extension RouteMachine {
             guard svid <= WellKnownService.last else {
                 return [.refuse(id, Failure(.malformedRequest, "an svid has 16 bits"))]
             }
+            // What is built on the ServiceSDK serves one app; below 1000 it would get every app's requests.
+            guard svid >= WellKnownService.firstOfApps || !Self.isStranger(address) else {
+                return [.refuse(id, Failure(.forbidden, "svids below 1000 are Martlet's own; take one from 1000 up"))]
+            }
             guard svid < WellKnownService.firstOfApps || NameRule.isApp(announce.appID) else {
                 return [.refuse(id, Failure(.malformedRequest, "svids from 1000 up belong to an app: name it"))]
             }
@@ -40,6 +44,10 @@ extension RouteMachine {
         announced.leaseMs = config.leaseMS
         announced.routeID = instance
         return [.reply(id, .serviceAnnounced(announced))]
+    }
+
+    private static func isStranger(_ address: Address) -> Bool {
+        if case .instance(let role, _) = address { role.rawValue == "service" } else { false }
     }
 
     /// "role/instance": the instance's name may contain slashes, the role's not.

@@ -54,7 +54,9 @@ public final class MartletService: Sendable {
         directory: Directory = Directory(), logger: Logger = Logger(label: "martlet.service"),
         handler: @escaping Handler
     ) throws {
-        guard (1...WellKnownService.last).contains(svid) else { throw ServiceError.badServiceID(svid) }
+        guard (WellKnownService.firstOfApps...WellKnownService.last).contains(svid) else {
+            throw ServiceError.badServiceID(svid)
+        }
         guard NameRule.isApp(app) else { throw ServiceError.badApp(app) }
         guard NameRule.isUser(name), !name.contains("/") else { throw ServiceError.badName(name) }
         self.svid = svid

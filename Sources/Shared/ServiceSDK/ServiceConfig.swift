@@ -43,7 +43,7 @@ public enum ServiceError: Error, Equatable, CustomStringConvertible {
 
     public var description: String {
         switch self {
-        case .badServiceID(let id): "service id \(id): use 1000 to 65535, or one of Martlet's own"
+        case .badServiceID(let id): "service id \(id): use 1000 to 65535; those below are Martlet's own"
         case .badApp(let app): "app id \"\(app)\": 1 to 64 of a-z, 0-9, - and _"
         case .badName(let name): "instance name \"\(name)\": 1 to 64 bytes without spaces, | and /"
         case .badAddress(let address): "address \"\(address)\": write host:port"

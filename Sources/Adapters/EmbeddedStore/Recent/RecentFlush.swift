@@ -10,8 +10,10 @@ extension SQLiteRecentStore {
 
     public var unflushedRowCount: Int { unflushed.rows }
 
-    /// Writes whole buckets, longest waiting first, until at least `rows` rows are written.
+    /// Writes whole buckets, longest waiting first, until at least `rows` rows are written. A part that would have to
+    /// wait for a checkpoint is left for the next time; all of it waits.
     public func flush(rows: Int = .max) throws(Failure) {
+        if rows < .max, database.isCheckpointing { return }
         var chosen: [UInt32] = []
         var count = 0
         for number in unflushed.dirty {

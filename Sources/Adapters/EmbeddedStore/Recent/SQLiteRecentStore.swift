@@ -88,7 +88,7 @@ public final class SQLiteRecentStore: RecentStore, @unchecked Sendable {
         do throws(SQLiteError) {
             database = try SQLiteDatabase(
                 path, durability: .normal, cacheBytes: config.recentCacheBytes, files: files,
-                checkpointPages: config.checkpointPages)
+                checkpointPages: config.checkpointPages, checkpointsAside: true)
         } catch { throw error.opening(path) }
         try database.migrate(RecentSchema.steps, path: path)
         do throws(SQLiteError) {

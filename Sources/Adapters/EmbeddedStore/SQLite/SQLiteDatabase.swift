@@ -31,11 +31,12 @@ struct SQLiteError: Error, Equatable {
 
 /// One connection to one database file; the only one, so nothing here waits for locks.
 ///
-/// Isolation: confined to the lane of its store (opened with SQLITE_OPEN_NOMUTEX).
+/// Isolation: confined to the lane of its store, but for a checkpoint that runs aside.
 final class SQLiteDatabase {
     private let handle: OpaquePointer
     private let files: SQLiteFiles?
     private let durability: Durability
+    private var checkpointer: SQLiteCheckpointer?
     private var statements: [ObjectIdentifier: Statement] = [:]
 
     enum Durability: String {
@@ -53,12 +54,16 @@ final class SQLiteDatabase {
     /// - Parameters:
     ///   - files: where the file is; nil for this machine's file system, through SQLite's own layer.
     ///   - checkpointPages: pages in the write-ahead log after which they are copied into the file.
+    ///   - checkpointsAside: copied on another thread. Only for this machine's file system: another layer is the
+    ///     simulator's, which has one thread.
     init(
         _ path: String, durability: Durability, cacheBytes: Int, files layer: (any FileLayer)? = nil,
-        checkpointPages: Int = SQLiteDatabase.checkpointPages
+        checkpointPages: Int = SQLiteDatabase.checkpointPages, checkpointsAside: Bool = false
     ) throws(SQLiteError) {
         var opened: OpaquePointer?
-        let flags = SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_NOMUTEX
+        let aside = checkpointsAside && layer == nil
+        let flags =
+            SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | (aside ? SQLITE_OPEN_FULLMUTEX : SQLITE_OPEN_NOMUTEX)
         files = layer.map(SQLiteFiles.init)
         self.durability = durability
         let code = sqlite3_open_v2(path, &opened, flags, files?.name)
@@ -73,9 +78,15 @@ final class SQLiteDatabase {
         try run("PRAGMA cache_size=-\(max(1, cacheBytes / 1024))")
         try run("PRAGMA temp_store=MEMORY")
         try run("PRAGMA wal_autocheckpoint=\(checkpointPages)")
+        // Takes the place of SQLite's own hook.
+        if aside { checkpointer = SQLiteCheckpointer(opened, pages: checkpointPages) }
     }
 
+    /// Whoever uses the database now waits until the disk is done.
+    var isCheckpointing: Bool { checkpointer?.isRunning ?? false }
+
     deinit {
+        checkpointer?.stop()
         for statement in statements.values { statement.finish() }
         sqlite3_close_v2(handle)
     }

@@ -72,7 +72,7 @@ public enum RecentStoreContract {
         try same(result.map(\.state), [.commitDone], "storing \(rows.count) rows")
     }
 
-    static func query(
+    public static func query(
         _ conversation: String, from: UInt64 = 0, before: UInt64 = 0, limit: UInt32 = 10, atLeast: UInt64 = 0
     ) -> RowsQuery {
         var query = RowsQuery()
