@@ -39,6 +39,24 @@ import Wire
         #expect(script.machine.redelivered == 1)
     }
 
+    /// Seen over one connection, repaired over the next, though the sync there says that nothing has changed.
+    @Test func aHoleOutlivesItsConnection() throws {
+        var script = MachineScript()
+        try script.goOnline()
+        script.push(1, 1)
+        script.push(2, 3)
+        script.pass(310)
+        #expect(script.take().contains { $0.isRequest(6, 1) })
+        script.tell(.disconnected("cable"))
+        script.pass(1000)
+        try script.goOnline()
+        script.pass(310)
+        let request = try #require(script.take().first { $0.isRequest(6, 1) })
+        let rows = [MachineScript.row(2), MachineScript.row(3)]
+        script.answer(request, MachineScript.page(rows, head: 3).buffer)
+        #expect(script.notices.shown == [2, 3])
+    }
+
     @Test func aPageThatBringsNothingIsAskedAgainLater() throws {
         var script = MachineScript()
         try script.goOnline()

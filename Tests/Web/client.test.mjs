@@ -154,6 +154,24 @@ test('a dropped push is fetched when the next one shows the hole, and order hold
   assert.equal(asked().length, 1);
 });
 
+test('a hole seen over one connection is repaired over the next, though the sync there names nothing', () => {
+  const { world, bob } = pair();
+  world.server.post('alice', AB, '1');
+  world.run(50);
+  world.server.hooks.push = (row) => row.seq === 2;
+  world.server.post('alice', AB, '2');
+  world.server.post('alice', AB, '3');
+  const needed = { type: T.SYNC_NEEDED, body: encode(Schemas.SyncNeeded, {}) };
+  for (const session of world.server.online('bob')) session.frame(needed);
+  world.run(100);
+  assert.deepEqual(view(bob, AB), ['1']);
+  world.crash();
+  world.run(100);
+  world.up = true;
+  world.run(5000);
+  assert.deepEqual(view(bob, AB), ['1', '2', '3']);
+});
+
 test('SYNC_NEEDED finds what no push brought, without another message', () => {
   const { world, bob } = pair();
   world.server.post('alice', AB, 'seen');

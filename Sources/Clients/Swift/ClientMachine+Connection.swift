@@ -79,6 +79,11 @@ extension ClientMachine {
         ackDueMS = nil
         actions.append(.notify(.connection(.online(userID: answer.userID, sessionID: answer.sessionID))))
         requestSync(nowMS)
+        // The sync may not name a conversation whose hole was seen over an earlier connection.
+        for key in conversations.keys.sorted() {
+            guard var conversation = conversations[key] else { continue }
+            watchGap(&conversation, nowMS)
+        }
         if !watched.isEmpty { sendWatch(nowMS) }
         if !positions.isEmpty { positionsDueMS = nowMS }
     }

@@ -95,6 +95,8 @@ export class Chat {
       this.change(item.conversation);
     }
     this.sync(now);
+    // The sync may not name a conversation whose hole was seen over an earlier connection.
+    if ([...this.conversations.values()].some((c) => c.hasHole)) this.gapsAt = now + GAP_WAIT_MS;
     this.flushOutbox(now);
   }
 

@@ -72,7 +72,7 @@ extension DeviceMachine {
 
     // MARK: Holes
 
-    private mutating func watchHole(_ name: String) {
+    mutating func watchHole(_ name: String) {
         guard let conversation = conversations[name] else { return }
         guard conversation.hasHole else {
             conversations[name]?.holeAt = nil

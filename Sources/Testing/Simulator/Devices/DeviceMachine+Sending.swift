@@ -151,6 +151,7 @@ extension DeviceMachine {
         conversation.resendAt = nil
         conversation.next = conversation.firstPending ?? conversation.sent.count
         conversation.repairing = false
+        conversation.holeAt = nil
         conversations[name] = conversation
     }
 }

@@ -201,6 +201,8 @@ public struct DeviceMachine: RoleMachine {
             retries = 0
             logins += 1
             wantSync()
+            // The sync may not name a conversation whose hole was seen over an earlier connection.
+            for name in names { watchHole(name) }
         case .error(let body), .kick(let body):
             let code = Failure(body: body)?.code ?? 0
             let reason = Failure(body: body)?.reason ?? "?"
