@@ -118,16 +118,20 @@ def start_files():
     cut leaves is either absent or whole."""
     with tempfile.TemporaryDirectory(prefix="martlet-trace-") as folder:
         trace = pathlib.Path(folder) / "trace"
-        tracer = ["strace", "-D", "-f", "-y", "-e", "trace=rename,renameat,renameat2,fdatasync,fsync", "-o", str(trace)]
+        tracer = ["strace", "-D", "-f", "-y", "-e", "trace=rename,renameat,renameat2,link,linkat,fdatasync,fsync", "-o", str(trace)]
         with Suite(wrapper=tracer) as suite:
             data = str(suite.folder)
         seen = [re.sub(r"^\d+ +", "", line) for line in trace.read_text(errors="replace").splitlines()]
         for name in ("format", "cluster.secret", "demo.json"):
             path = f"{data}/{name}"
-            renamed = [index for index, line in enumerate(seen) if line.startswith("rename") and f'"{path}"' in line]
-            assert len(renamed) == 1, f"{name} got its name {len(renamed)} times"
-            before, after = seen[:renamed[0]], seen[renamed[0]:]
-            assert any(line.startswith("fdatasync") and f"<{path}.new>" in line for line in before), f"{name}: not synced"
+            named = [index for index, line in enumerate(seen)
+                     if line.startswith(("rename", "link")) and f'"{path}"' in line]
+            assert len(named) == 1, f"{name} got its name {len(named)} times"
+            before, after = seen[:named[0]], seen[named[0]:]
+            # Under the name that it had before.
+            source = re.search(r'"([^"]+)"', seen[named[0]]).group(1)
+            assert any(line.startswith(("fdatasync", "fsync")) and f"<{source}>" in line for line in before), \
+                f"{name}: not synced"
             assert any(line.startswith("fsync") and f"<{data}>" in line for line in after), f"{name}: its name is not synced"
     return 3
 
