@@ -356,7 +356,12 @@ class Client:
         """All pages of a sync; returns the entries that changed."""
         self.sync_wanted, changed = False, []
         while True:
-            page = parse(SYNCED, self.ask(USER, 1, blob(1, self.sync_token)))
+            try:
+                page = parse(SYNCED, self.ask(USER, 1, blob(1, self.sync_token)))
+            except Exception:
+                # A store may be busy: it has to be asked again.
+                self.sync_wanted = True
+                raise
             self.sync_token = page["token"]
             for entry in page["entries"]:
                 talk = self.conversation(entry["conversation"])
