@@ -37,16 +37,9 @@ final class GatewayAcceptor: Sendable {
     }
 
     private func bootstrap(_ group: any EventLoopGroup) -> ServerBootstrap {
-        let receive = AdaptiveRecvByteBufferAllocator(
-            minimum: config.minReceiveBytes, initial: config.minReceiveBytes, maximum: config.maxReceiveBytes)
         return ServerBootstrap(group: group)
             .serverChannelOption(.backlog, value: config.backlog)
             .serverChannelOption(.socketOption(.so_reuseaddr), value: 1)
-            .childChannelOption(.tcpOption(.tcp_nodelay), value: 1)
-            .childChannelOption(.recvAllocator, value: receive)
-            .childChannelOption(
-                .writeBufferWaterMark, value: .init(low: config.lowWaterBytes, high: config.highWaterBytes)
-            )
             .childChannelInitializer { channel in
                 channel.eventLoop.makeCompletedFuture {
                     guard let loop = self.loops.first(where: { $0.eventLoop === channel.eventLoop }) else {
@@ -69,17 +62,28 @@ final class GatewayAcceptor: Sendable {
             self.count.wrappingSubtract(1, ordering: .relaxed)
             connection.closed()
         }
+        try setOptions(channel, loop)
         let pipeline = channel.pipeline.syncOperations
-        if let tls {
-            try pipeline.addHandler(NIOSSLServerHandler(context: tls))
-        } else if let options = channel.syncOptions {
-            try options.setOption(.maxMessagesPerRead, value: 1)
-            try options.setOption(.recvAllocator, value: SharedReceiveAllocator(loop.receiveBuffer))
-        }
+        if let tls { try pipeline.addHandler(NIOSSLServerHandler(context: tls)) }
         switch listener.transport {
         case .tcp: try pipeline.addHandler(connection)
         case .webSocket: try WebSocketUpgrade.configure(channel, connection, maxBytes: config.maxUpgradeBytes)
         }
+    }
+
+    /// Here rather than as the bootstrap's child options: those go through futures, 31 allocations a connection.
+    private func setOptions(_ channel: any Channel, _ loop: GatewayLoop) throws {
+        guard let options = channel.syncOptions else { preconditionFailure("a socket without options") }
+        try options.setOption(.tcpOption(.tcp_nodelay), value: 1)
+        try options.setOption(
+            .writeBufferWaterMark, value: .init(low: config.lowWaterBytes, high: config.highWaterBytes))
+        guard tls == nil else {
+            let receive = AdaptiveRecvByteBufferAllocator(
+                minimum: config.minReceiveBytes, initial: config.minReceiveBytes, maximum: config.maxReceiveBytes)
+            return try options.setOption(.recvAllocator, value: receive)
+        }
+        try options.setOption(.maxMessagesPerRead, value: 1)
+        try options.setOption(.recvAllocator, value: SharedReceiveAllocator(loop.receiveBuffer))
     }
 
     /// Says why, where that takes no handshake, and closes.
