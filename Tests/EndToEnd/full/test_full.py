@@ -75,15 +75,29 @@ def reader_of(suite, user):
     demo = suite.demo()
     token = wire.make_token(demo["app"], demo["key_id"], base64.b64decode(demo["secret"]), user)
     reader = Client.connect("127.0.0.1", suite.ports["tcp"], token, f"{user}-reader", "reader")
-    reader.live(lambda: True)
+    # No more than a sync: on a full disk not everything that it names can be read.
+    patiently(reader, reader.sync)
     return reader
+
+
+def patiently(reader, work):
+    """Services that have just started find each other first."""
+    end = time.monotonic() + 10
+    while True:
+        try:
+            return work()
+        except wire.Refused as refused:
+            if not refused.failure["retryable"] or time.monotonic() > end:
+                raise
+            reader.pump(0.2)
 
 
 def stored(suite, user, other):
     """What history has, by client_msg_id, on a session of its own."""
     reader, rows = reader_of(suite, user), []
     while True:
-        page = reader.history(wire.pair(user, other), from_seq=len(rows) + 1, limit=200)["messages"]
+        query = {"from_seq": len(rows) + 1, "limit": 200}
+        page = patiently(reader, lambda: reader.history(wire.pair(user, other), **query))["messages"]
         if not page:
             reader.close()
             return [wire.parse(wire.CHAT, row["message"])["client_msg_id"] for row in rows]

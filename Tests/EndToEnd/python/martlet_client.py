@@ -356,12 +356,7 @@ class Client:
         """All pages of a sync; returns the entries that changed."""
         self.sync_wanted, changed = False, []
         while True:
-            try:
-                page = parse(SYNCED, self.ask(USER, 1, blob(1, self.sync_token)))
-            except Exception:
-                # A store may be busy: it has to be asked again.
-                self.sync_wanted = True
-                raise
+            page = parse(SYNCED, self.ask(USER, 1, blob(1, self.sync_token)))
             self.sync_token = page["token"]
             for entry in page["entries"]:
                 talk = self.conversation(entry["conversation"])
@@ -460,6 +455,8 @@ class Client:
             except Refused as refused:
                 if not refused.failure["retryable"]:
                     raise
+                # The sync, or the holes that it showed: a service that has just started says so for a while.
+                self.sync_wanted = True
                 time.sleep(0.3)
             except (Closed, WireError) as closed:
                 failure = getattr(closed, "failure", None)
