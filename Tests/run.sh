@@ -27,7 +27,7 @@ stage() { # name, command ...
     failed=$((failed + 1))
     printf '%-14s FAILED  %4d s  (%s)\n' "$name" $((SECONDS - began)) "$logs/$name.log"
     grep -E '(✘|error:|Traceback|AssertionError|FAILED|wrong:)' "$logs/$name.log" | head -n 40
-    tail -n 40 "$logs/$name.log"
+    tail -n 25 "$logs/$name.log"
   fi
 }
 

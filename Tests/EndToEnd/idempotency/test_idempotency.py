@@ -186,9 +186,8 @@ def killed_logins(suite, rounds=3):
         carol.request(1, 1, body(conversation, identifier, f"twice {index}"), lambda *_: None, conversation, 0)
         # Dave has it, so it is stored; carol has not read a byte of what came back.
         dave.live(lambda: any(f"twice {index}" in str(row) for row in dave.shown), 10)
-        for role in ("login", "im", "msgproxy"):
-            for pid in json.loads((suite.folder / "pids.json").read_text())[role]:
-                os.kill(pid, signal.SIGKILL)
+        for pid in running(suite, ("login", "im", "msgproxy")):
+            os.kill(pid, signal.SIGKILL)
         carol.drop()
         carol.reopen()
         end = time.monotonic() + 30
@@ -201,6 +200,17 @@ def killed_logins(suite, rounds=3):
         assert found == [index + 1], f"round {index}: stored at {found}"
         carol.close()
         dave.drop()
+
+
+def running(suite, roles):
+    """The processes of these roles, as soon as each has one: a slow machine may still be starting those just killed."""
+    end = time.monotonic() + 20
+    while True:
+        pids = json.loads((suite.folder / "pids.json").read_text())
+        if all(pids.get(role) for role in roles):
+            return [pid for role in roles for pid in pids[role]]
+        assert time.monotonic() < end, f"not started again: {pids}"
+        time.sleep(0.1)
 
 
 RETRYABLE = {"service_unavailable", "retry", "outcome_unknown", "overloaded", "busy", "resend_in_order",
