@@ -109,6 +109,9 @@ import Wire
         let actions = try writer.reply(made.token, WriterScript.committed([.commitDone]))
         #expect(actions.pushes.map(\.message.seq) == [5, 6])
         #expect(actions.hotRows.map(\.seq) == [6])
+        #expect(actions.hotFences.map(\.rows) == [1])
+        #expect(actions.hotFences.map(\.epoch) == [commit.epoch] && commit.epoch > 0)
+        #expect(actions.hotFences.map(\.bucket) == [commit.bucket])
     }
 
     @Test func theSameIDWithOtherContentIsAnotherMessage() throws {

@@ -193,6 +193,14 @@ extension Array where Element == RoleAction<Never> {
         }
     }
 
+    /// Under which claims they were stored.
+    var hotFences: [HotFence] {
+        calls.flatMap { call -> [HotFence] in
+            guard case .hotPut(let body) = call.payload else { return [] }
+            return body.fences
+        }
+    }
+
     var touches: [IndexEntry] {
         calls.flatMap { call -> [IndexEntry] in
             guard case .indexTouch(let body) = call.payload else { return [] }

@@ -11,6 +11,8 @@ public struct EmbeddedBackends: Sendable {
     public let recent: SQLiteRecentStore
     public let hot: MemoryHotStore
     public let presence: MemoryPresenceStore
+    /// What presence knows of revoked tokens; for a presence that is elsewhere too.
+    public let tokens: any TokenEpochs
     public let users: SQLiteUserStore
 
     /// Where log "push" lives.
@@ -49,7 +51,7 @@ public struct EmbeddedBackends: Sendable {
             log: log, pushLog: push,
             recent: try SQLiteRecentStore(path: "\(folder)/recent.sqlite", config: config, files: layer),
             hot: MemoryHotStore(bytes: config.hotBytes, rows: config.hotRows),
-            presence: MemoryPresenceStore(tokens: tokens),
+            presence: MemoryPresenceStore(tokens: tokens), tokens: tokens,
             users: try SQLiteUserStore(path: "\(folder)/relational.sqlite", config: config, files: layer))
     }
 

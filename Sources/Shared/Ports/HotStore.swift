@@ -5,5 +5,35 @@ import Wire
 /// Isolation: confined to the lane of the machine in front of it.
 public protocol HotStore: RowReader {
     /// Takes rows in seq order per conversation. Rows already there, or older than what is there, change nothing.
-    func put(_ rows: [StoredRow])
+    /// `fences` says under which claims of which buckets the rows were stored. Rows of a claim older than one that has
+    /// written are left out: a writer that was paused shall not show an old end of a conversation as its newest.
+    func put(_ rows: [StoredRow], fences: [HotFence])
+}
+
+extension HotStore {
+    /// Rows that nobody else can be writing.
+    public func put(_ rows: [StoredRow]) { put(rows, fences: []) }
+}
+
+/// Who wrote which bucket last, for stores that keep it in memory.
+public struct HotFences: Sendable {
+    private var epochs: [UInt32: UInt64] = [:]
+
+    public init() {}
+
+    /// The rows without those of older claims; the claims of the others are remembered.
+    public mutating func admit(_ rows: [StoredRow], _ fences: [HotFence]) -> ArraySlice<StoredRow> {
+        guard !fences.isEmpty else { return rows[...] }
+        var admitted: ArraySlice<StoredRow> = []
+        var rest = rows[...]
+        for fence in fences {
+            let part = rest.prefix(Int(fence.rows))
+            rest = rest.dropFirst(part.count)
+            let held = epochs[fence.bucket, default: 0]
+            guard fence.epoch >= held else { continue }
+            if fence.epoch > held { epochs[fence.bucket] = fence.epoch }
+            admitted += part
+        }
+        return admitted + rest
+    }
 }

@@ -30,6 +30,20 @@ public protocol PresenceStore: AnyObject, Sendable {
     func expire(micros: UInt64)
 }
 
+/// Bounds of presence, each with its reason.
+public enum PresenceLimits {
+    /// A Login that registers without having sent a lease yet is believed for this long.
+    public static let leaseMS: UInt64 = 6000
+    /// No lease is longer, so that a mistaken one ends.
+    public static let longestLeaseMS: UInt64 = 60_000
+    /// Sessions of one user, one a platform: platforms are the client's own words. In an app with `multi_session`
+    /// more of them are meant to be there.
+    public static let sessionsPerUser = 8
+    public static let multiSessionsPerUser = 64
+    /// Slices shown in one answer.
+    public static let shownSlices = 8
+}
+
 /// Where token epochs survive a restart.
 ///
 /// Isolation: confined to the lane of the store in front of it.

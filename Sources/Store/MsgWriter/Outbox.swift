@@ -82,7 +82,10 @@ extension MsgWriterMachine {
         let unit = nextUnit
         nextUnit += 1
         var remaining = 0
-        let stored = rows.filter { $0.reason == .stored }.map(\.row)
+        let epoch = buckets[part.bucket]?.epoch ?? 0
+        let stored = rows.filter { $0.reason == .stored }.map {
+            HotItem(row: $0.row, bucket: part.bucket, epoch: epoch)
+        }
         if !stored.isEmpty {
             hot.add(unit, stored, bytes: part.bytes)
             remaining += 1
@@ -165,9 +168,7 @@ extension MsgWriterMachine {
         let wanted = unitBucket
         let rows = hot.take { wanted[$0] != nil }
         if !rows.isEmpty {
-            var body = HotPut()
-            body.rows = rows
-            actions.append(ask(.any(.hotStore), .hotPut(body), .hot))
+            actions.append(ask(.any(.hotStore), .hotPut(HotPut(rows)), .hot))
         }
         let items = push.take { wanted[$0] != nil }
         if !items.isEmpty {
@@ -220,6 +221,31 @@ extension MsgWriterMachine {
             confirm(unit)
         }
         return settled.waitMS.map { [.timer(timer, afterMS: UInt32($0))] } ?? []
+    }
+}
+
+/// A row for the hot store, and the claim under which it was stored.
+struct HotItem: Sendable {
+    let row: StoredRow
+    let bucket: UInt32
+    let epoch: UInt64
+}
+
+extension HotPut {
+    init(_ items: [HotItem]) {
+        self.init()
+        rows = items.map(\.row)
+        for item in items {
+            if let last = fences.last, last.bucket == item.bucket, last.epoch == item.epoch {
+                fences[fences.count - 1].rows += 1
+                continue
+            }
+            var fence = HotFence()
+            fence.bucket = item.bucket
+            fence.epoch = item.epoch
+            fence.rows = 1
+            fences.append(fence)
+        }
     }
 }
 

@@ -21,6 +21,7 @@ public final class MemoryHotStore: HotStore, @unchecked Sendable {
         var older = -1
     }
 
+    private var fences = HotFences()
     private var places: [Name: Int] = [:]
     private var slots: [Slot] = []
     private var free: [Int] = []
@@ -44,8 +45,8 @@ public final class MemoryHotStore: HotStore, @unchecked Sendable {
         limitRows = rows
     }
 
-    public func put(_ rows: [StoredRow]) {
-        for row in rows where row.seq > 0 {
+    public func put(_ rows: [StoredRow], fences: [HotFence]) {
+        for row in self.fences.admit(rows, fences) where row.seq > 0 {
             let name = Name(app: row.appID, conversation: row.conversation)
             let index = touch(name)
             guard let last = slots[index].rows.last?.seq else {

@@ -9,20 +9,6 @@ import Wire
 public final class MemoryPresenceStore: PresenceStore, @unchecked Sendable {
     // @unchecked: confined to the lane of the machine in front of it; the simulator has one thread.
 
-    /// Limits, each with its reason.
-    public enum Limits {
-        /// A Login that registers without having sent a lease yet is believed for this long.
-        public static let leaseMS: UInt64 = 6000
-        /// No lease is longer, so that a mistaken one ends.
-        public static let longestLeaseMS: UInt64 = 60_000
-        /// Sessions of one user, one a platform: platforms are the client's own words. In an app with `multi_session`
-        /// more of them are meant to be there.
-        public static let sessionsPerUser = 8
-        public static let multiSessionsPerUser = 64
-        /// Slices shown in one answer.
-        public static let shownSlices = 8
-    }
-
     private struct User: Hashable {
         let app: String
         let id: String
@@ -53,7 +39,7 @@ public final class MemoryPresenceStore: PresenceStore, @unchecked Sendable {
     public func begin(micros: UInt64, wallMS: UInt64) {
         // 65,536 registrations a millisecond would be needed to run ahead of the clock.
         nextEpoch = max(nextEpoch, wallMS << 16)
-        unknownUntil = micros + Limits.leaseMS * 1000
+        unknownUntil = micros + PresenceLimits.leaseMS * 1000
         users = [:]
         leases = [:]
         nextExpiry = .max
@@ -92,7 +78,7 @@ public final class MemoryPresenceStore: PresenceStore, @unchecked Sendable {
         }
         let rivals = item.keepOthers ? [] : entries.filter { $0.platform == item.platform }
         if let later = rivals.first(where: item.isBefore) { return Self.refused(item.superseded(by: later)) }
-        let most = item.keepOthers ? Limits.multiSessionsPerUser : Limits.sessionsPerUser
+        let most = item.keepOthers ? PresenceLimits.multiSessionsPerUser : PresenceLimits.sessionsPerUser
         guard entries.count - rivals.count < most else {
             return Self.refused(Failure(.limitExceeded, "a user has at most \(most) sessions"))
         }
@@ -118,7 +104,7 @@ public final class MemoryPresenceStore: PresenceStore, @unchecked Sendable {
     /// The life of the Login's lease, which begins now if there is none.
     private func life(of login: String, _ micros: UInt64) -> UInt64 {
         if let lease = leases[login] { return lease.life }
-        let lease = Lease(until: micros + Limits.leaseMS * 1000, life: newEpoch())
+        let lease = Lease(until: micros + PresenceLimits.leaseMS * 1000, life: newEpoch())
         leases[login] = lease
         nextExpiry = min(nextExpiry, lease.until)
         return lease.life
@@ -147,14 +133,14 @@ public final class MemoryPresenceStore: PresenceStore, @unchecked Sendable {
 
     public func lease(_ request: LeaseRequest, micros: UInt64) -> LeaseResponse {
         expire(micros: micros)
-        let wanted = request.leaseMs == 0 ? Limits.leaseMS : min(request.leaseMs, Limits.longestLeaseMS)
+        let wanted = request.leaseMs == 0 ? PresenceLimits.leaseMS : min(request.leaseMs, PresenceLimits.longestLeaseMS)
         var answer = LeaseResponse()
         answer.life = life(of: request.loginID, micros)
         leases[request.loginID]?.until = micros + wanted * 1000
         nextExpiry = min(nextExpiry, micros + wanted * 1000)
         guard let lease = leases[request.loginID] else { return answer }
         answer.slices = lease.slices.sums
-        answer.shown = shown(lease, request.show.prefix(Limits.shownSlices).map(Int.init))
+        answer.shown = shown(lease, request.show.prefix(PresenceLimits.shownSlices).map(Int.init))
         return answer
     }
 

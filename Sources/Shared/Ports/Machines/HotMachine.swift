@@ -15,7 +15,7 @@ public struct HotMachine<Store: HotStore>: RoleMachine {
         guard case .call(let id, let payload, _) = event else { return [] }
         switch payload {
         case .hotPut(let request):
-            store.put(request.rows)
+            store.put(request.rows, fences: request.fences)
             return [.reply(id, .done(Done()))]
         case .readRows(let request): return [PortAnswers.rows(id, request, store)]
         default: return [.refuse(id, Failure(.noSuchMethod, "the hot store does not answer payload \(payload.kind)"))]

@@ -10,6 +10,7 @@ public final class SimulatedHotStore: HotStore, @unchecked Sendable {
     private let rowsKept: Int
     /// A mistake on purpose, for tests of the checker: nothing that is put is kept.
     public var dropsRows = false
+    private var fences = HotFences()
     private var runs: [SimulatedRecentStore.Name: [StoredRow]] = [:]
     /// Rows that were ever put: what a watcher of deliveries asks.
     private var given: Set<Given> = []
@@ -23,15 +24,18 @@ public final class SimulatedHotStore: HotStore, @unchecked Sendable {
     public init(rows: Int = 200) { rowsKept = rows }
 
     /// The process has ended and is started again.
-    public func crash() { runs = [:] }
+    public func crash() {
+        runs = [:]
+        fences = HotFences()
+    }
 
     /// Whether the row was ever put here, in this life or an earlier one.
     public func wasGiven(_ app: String, _ conversation: String, _ seq: UInt64) -> Bool {
         given.contains(Given(name: .init(app, conversation), seq: seq))
     }
 
-    public func put(_ rows: [StoredRow]) {
-        for row in rows where !dropsRows {
+    public func put(_ rows: [StoredRow], fences: [HotFence]) {
+        for row in self.fences.admit(rows, fences) where !dropsRows {
             let name = SimulatedRecentStore.Name(row.appID, row.conversation)
             given.insert(Given(name: name, seq: row.seq))
             var run = runs[name] ?? []

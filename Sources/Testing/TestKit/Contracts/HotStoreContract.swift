@@ -13,6 +13,8 @@ public enum HotStoreContract {
         Case("a page names what its senders recalled later", recalled),
         Case("after a hole only what is newer is answered", hole),
         Case("the newest 200 rows stay", newest),
+        Case("an app's rows are its own", apps),
+        Case("a writer whose bucket was taken since writes nothing", fenced),
     ]
 
     private static let name = "p:alice|bob"
@@ -81,5 +83,39 @@ public enum HotStoreContract {
         store.put(rows(1...1000))
         try same(try page(store, query(name, 801, 0, 200, 0)), Array(801...1000), "the newest 200")
         try same(try page(store, query(name, 800, 0, 10, 0)), nil, "what is older")
+    }
+
+    private static func apps(_ store: any HotStore) throws {
+        var other = rows(1...3)
+        for index in other.indices { other[index].appID = "other" }
+        store.put(rows(1...10))
+        store.put(other)
+        try same(try page(store, query(name, 0, 0, 20, 0)), Array(1...10), "one app's")
+        var question = query(name, 0, 0, 20, 0)
+        question.appID = "other"
+        try same(try page(store, question), [1, 2, 3], "the other's")
+        question.appID = "demo:other"
+        try same(try page(store, question), nil, "a third's")
+    }
+
+    private static func fence(_ bucket: UInt32, _ epoch: UInt64, _ rows: Int) -> HotFence {
+        var fence = HotFence()
+        fence.bucket = bucket
+        fence.epoch = epoch
+        fence.rows = UInt32(rows)
+        return fence
+    }
+
+    private static func fenced(_ store: any HotStore) throws {
+        store.put(rows(1...10), fences: [fence(3, 5, 10)])
+        store.put(rows(11...12), fences: [fence(3, 6, 2)])
+        store.put(rows(13...14), fences: [fence(3, 5, 2)])
+        try same(try page(store, query(name, 1, 0, 20, 0)), Array(1...12), "after the older claim's rows")
+        store.put(rows(40...41), fences: [fence(3, 5, 2)])
+        try same(try page(store, query(name, 1, 0, 20, 0)), Array(1...12), "nor do its holes count")
+        store.put(rows(13...14), fences: [fence(3, 6, 2)])
+        try same(try page(store, query(name, 1, 0, 20, 0)), Array(1...14), "the claim in force goes on")
+        store.put(rows(15...18), fences: [fence(4, 1, 1), fence(3, 7, 2), fence(3, 6, 1)])
+        try same(try page(store, query(name, 1, 0, 20, 0)), Array(1...17), "each claim counts its own rows")
     }
 }

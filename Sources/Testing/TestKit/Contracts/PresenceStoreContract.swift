@@ -18,6 +18,9 @@ public enum PresenceStoreContract {
         Case("revoked tokens are refused, epochs only grow", revoked),
         Case("who keeps others displaces nobody", keepsOthers),
         Case("the later login has the place, whichever registers first", order),
+        Case("what was registered is what is looked up", whole),
+        Case("a user has a limited number of sessions", limited),
+        Case("many users over many calls, in the order asked", many),
     ]
 
     static let wall: UInt64 = 1_760_000_000_000
@@ -67,10 +70,12 @@ public enum PresenceStoreContract {
 
     private static func epochs(_ store: any PresenceStore) throws {
         store.begin(micros: 0, wallMS: wall)
-        let results = store.register([registration("a", "1"), registration("b", "2")], micros: 0)
-        try holds(results[0].epoch > 0 && results[1].epoch > results[0].epoch, "epochs grow")
+        let items = [registration("a", "1"), registration("b", "2"), registration("a", "3", platform: "ios")]
+        let results = store.register(items, micros: 0)
+        try holds(results.allSatisfy { $0.epoch > 0 }, "there is one")
+        try holds(results[2].epoch > results[0].epoch, "a user's epochs grow")
         store.begin(micros: 0, wallMS: wall + 1000)
-        try holds(try register(store, registration("c", "3")).epoch > results[1].epoch, "and after a restart")
+        try holds(try register(store, registration("a", "4")).epoch > results[2].epoch, "and after a restart")
     }
 
     private static func displaced(_ store: any PresenceStore) throws {
@@ -126,15 +131,15 @@ public enum PresenceStoreContract {
         try same(try register(store, registration("a", "1")).life, first, "the same again")
         try same(store.lease(lease("login-1"), micros: 1).life, first, "renewed")
         let other = try register(store, registration("b", "2", login: "login-2")).life
-        try holds(other > first, "a registration begins a lease too")
+        try holds(other > 0, "a registration begins a lease too")
         try same(store.lease(lease("login-2"), micros: 2).life, other, "and the lease goes on with it")
 
         // The lease runs out, and somebody registers before it is asked for again.
         let later = try register(store, registration("c", "3"), lateMicros).life
-        try holds(later > other, "after the end of a lease, \(later)")
+        try holds(later > first, "after the end of a lease, \(later)")
         try same(store.lease(lease("login-1"), micros: lateMicros).life, later, "which is what the Login hears")
 
-        store.begin(micros: lateMicros, wallMS: wall)
+        store.begin(micros: lateMicros, wallMS: wall + 1)
         let again = try register(store, registration("d", "4"), lateMicros).life
         try holds(again > later, "after a restart, \(again)")
         try same(store.lease(lease("login-1"), micros: lateMicros).life, again, "which is what the Login hears")
@@ -154,7 +159,7 @@ public enum PresenceStoreContract {
         store.begin(micros: 0, wallMS: wall)
         try same(store.lease(lease("login-1"), micros: 0).slices, slices(), "nothing")
         let first = try register(store, registration("a", "1", welcomed: 1))
-        _ = try register(store, registration("b", "2"))
+        let second = try register(store, registration("b", "2"))
         _ = try register(store, registration("c", "3", login: "login-2"))
         try same(store.lease(lease("login-1"), micros: 0).slices, slices("1", "2"), "two, and not another Login's")
         try same(shown("1"), ["1"], "one slice")
@@ -163,9 +168,10 @@ public enum PresenceStoreContract {
         try same(shown(), [], "not asked")
         _ = try register(store, registration("a", "4", login: "login-2", welcomed: 2))
         try same(store.lease(lease("login-1"), micros: 0).slices, slices("2"), "after one was displaced")
-        store.unregister([registration("b", "2", epoch: first.epoch)], micros: 0)
+        store.unregister([registration("b", "2", epoch: second.epoch + 1)], micros: 0)
         try same(shown("1", "2"), ["2"], "a goodbye with another epoch")
-        store.unregister([registration("b", "2", epoch: first.epoch + 1)], micros: 0)
+        try same(try lookup(store, "a", 0).registrations.contains { $0.epoch == first.epoch }, false, "displaced")
+        store.unregister([registration("b", "2", epoch: second.epoch)], micros: 0)
         try same(store.lease(lease("login-1"), micros: 0).slices, slices(), "after the right one")
     }
 
@@ -228,5 +234,49 @@ public enum PresenceStoreContract {
         try holds(try !register(store, free).hasFailure, "who keeps others has no rivals")
         try same(
             try lookup(store, "a", 0).registrations.map(\.sessionID).sorted(), ["nextest", "oldest"], "both are there")
+    }
+
+    /// Every field, with names that a store might take for its own separators.
+    private static func whole(_ store: any PresenceStore) throws {
+        store.begin(micros: 0, wallMS: wall)
+        var item = registration(
+            "a{b}:c/\u{e9}", "login-1-77-f00d", token: 1 << 60,
+            welcomed: 1_760_000_000_123_456)
+        item.site = "north"
+        item.deviceID = "dev:{1}"
+        let result = try register(store, item)
+        try holds(!result.hasFailure, "registered: \(result.failure.message)")
+        item.epoch = result.epoch
+        try same(try lookup(store, item.userID, 0).registrations, [item], "the registration")
+        try same(
+            store.lease(lease("login-1", show: [SessionSlices.slice(of: item.sessionID)]), micros: 0).shown, [item],
+            "the registration as its lease shows it")
+        try same(try lookup(store, "a", 0).registrations, [], "another name")
+    }
+
+    private static func limited(_ store: any PresenceStore) throws {
+        store.begin(micros: 0, wallMS: wall)
+        for number in 0..<PresenceLimits.sessionsPerUser {
+            let result = try register(store, registration("a", "s\(number)", platform: "p\(number)"))
+            try holds(!result.hasFailure, "session \(number)")
+        }
+        let over = try register(store, registration("a", "over", platform: "one more"))
+        try holds(over.failure.isCode(.limitExceeded), "one too many: \(over.failure.reason)")
+        let instead = try register(store, registration("a", "t0", platform: "p0", welcomed: 1))
+        try same(instead.displaced.map(\.sessionID), ["s0"], "in the place of another")
+    }
+
+    private static func many(_ store: any PresenceStore) throws {
+        store.begin(micros: 0, wallMS: wall)
+        let names = (0..<300).map { "user-\($0)" }
+        let results = store.register(names.map { registration($0, "s-\($0)") }, micros: 0)
+        try same(results.filter { !$0.hasFailure }.count, names.count, "registered")
+        let asked = names.reversed() + ["nobody"] + names.prefix(3)
+        let found = try store.lookup(asked.map(key), micros: lateMicros / 60)
+        try same(found.map { $0.registrations.first?.userID ?? "nobody" }, Array(asked), "answers in the order asked")
+        try same(store.lease(lease("login-1"), micros: 0).slices.filter { $0 != 0 }.count > 100, true, "slices")
+        let gone = zip(names, results).map { registration($0, "s-\($0)", epoch: $1.epoch) }
+        store.unregister(gone, micros: 0)
+        try same(try store.lookup(names.map(key), micros: 0).filter { !$0.registrations.isEmpty }.count, 0, "gone")
     }
 }
