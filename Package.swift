@@ -103,6 +103,11 @@ let package = Package(
             name: "CSQLite", path: "Sources/CLibraries/CSQLite", pkgConfig: "sqlite3",
             providers: [.apt(["libsqlite3-dev"])]),
         .systemLibrary(name: "CEpoll", path: "Sources/CLibraries/CEpoll"),
+        .systemLibrary(
+            name: "CHiredis", path: "Sources/CLibraries/CHiredis", providers: [.apt(["libhiredis-dev"])]),
+        library(
+            "Adapters", "RedisStore",
+            ["Ports", "CHiredis", logging, crypto, nio("NIOCore"), nio("NIOPosix"), tls] + shared),
         library("Adapters", "EmbeddedStore", ["Ports", "CSQLite", logging] + shared),
         library(
             "Adapters", "NIOTransport",
@@ -123,7 +128,8 @@ let package = Package(
         .target(
             name: "MartletSuite",
             dependencies: roles + shared + [
-                "APIRole", "EmbeddedStore", "NIOTransport", "Ports", "Runtime", logging, arguments, nio("NIOCore"),
+                "APIRole", "EmbeddedStore", "RedisStore", "NIOTransport", "Ports", "Runtime", logging, arguments,
+                nio("NIOCore"),
                 nio("NIOPosix"),
             ],
             path: "Sources/Mains/Suite", swiftSettings: settings),
@@ -162,6 +168,13 @@ let package = Package(
             ]),
         tests("Roles", ["OnlineRole", "RouteRole", "UserRole", "MsgReaderRole", "Wire", "RPC", "Identity", protobuf]),
         tests("Contracts", ["EmbeddedStore", "TestKit", "Ports"] + shared),
+        tests("Redis", ["RedisStore", "TestKit", "Ports", "EmbeddedStore"] + shared),
+        tests(
+            "RedisServer",
+            [
+                "RedisStore", "EmbeddedStore", "TestKit", "Ports", "OnlineRole", logging, nio("NIOCore"),
+                nio("NIOPosix"),
+            ] + shared),
         tests("Bench", ["MartletBench", "Wire", "Identity", nio("NIOCore")]),
         tests(
             "Client",

@@ -1,12 +1,13 @@
 #!/usr/bin/env bash
 # Installs the Debian packages that a step needs, when they are missing.
 #   Deploy/install.sh build | test | bench | peers
-# peers: what `make bench-peers` compares with. Only programs are wanted, so their services are neither started nor left
-# to start with the machine.
+# peers: what `make bench-peers` compares with. Of these and of the tests' servers only the programs are wanted, so their
+# services are neither started nor left to start with the machine.
 set -euo pipefail
 case "${1:-}" in
-build) packages="libsqlite3-dev" ;;
-test) packages="python3 nodejs chromium chromium-driver python3-selenium protobuf-compiler strace openssl" ;;
+build) packages="libsqlite3-dev libhiredis-dev" ;;
+test) packages="python3 nodejs chromium chromium-driver python3-selenium protobuf-compiler strace openssl
+  redis-server redis-sentinel" ;;
 # perf counts what the budgets are about; it fits any kernel well enough for that.
 bench) packages="python3 linux-perf" ;;
 # The -core packages are MariaDB's programs without its service and data folder.
@@ -40,7 +41,8 @@ finish() {
 }
 trap finish EXIT
 # Debian's own way to say that an installation starts nothing; another's answer is left as it is.
-if [ "$1" = peers ] && [ ! -e "$policy" ]; then
+case "$1" in test | peers) programs_only=yes ;; *) programs_only="" ;; esac
+if [ -n "$programs_only" ] && [ ! -e "$policy" ]; then
   own_policy=yes
   printf '#!/bin/sh\nexit 101\n' | $as_root tee "$policy" >/dev/null
   $as_root chmod 755 "$policy"
@@ -50,10 +52,10 @@ if ! { $as_root apt-get update -qq && $as_root apt-get install -y -qq --no-insta
   echo "The packages could not be installed; type: apt-get update && apt-get install -y$missing" >&2
   exit 1
 fi
-if [ "$1" = peers ]; then
+if [ -n "$programs_only" ]; then
   # Those that this installation brought, and whatever the policy above did not reach (a socket unit, for one). What was
   # installed before is its owner's business.
-  for unit in ejabberd mosquitto; do
+  for unit in ejabberd mosquitto redis-server redis-sentinel; do
     case "$missing " in *" $unit "*)
       if [ -d /run/systemd/system ]; then $as_root systemctl disable --now --quiet "$unit" 2>/dev/null || true; fi
       ;;
