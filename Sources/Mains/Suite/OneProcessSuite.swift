@@ -25,7 +25,9 @@ public struct OneProcessSuite: Sendable {
         let listeners = Listeners(settings: settings, access: access, logger: logger)
         try listeners.checkPorts(rpc: true)
         let wiring = Wiring(logger: logger, faults: settings.fault)
-        let stores = try EmbeddedStores(folder: settings.data, files: settings.fault.files, pushLog: .memory)
+        let stores = try EmbeddedStores(
+            folder: settings.data, files: settings.fault.files, pushLog: .memory,
+            redis: try RedisClients(settings.redis, logger: logger))
         let storage = Lane.thread(name: "storage")
         stores.host(on: wiring, storage: storage)
         let group = MultiThreadedEventLoopGroup(numberOfThreads: Self.loopCount(settings.loops))
@@ -61,7 +63,7 @@ public struct OneProcessSuite: Sendable {
         }
         await node.stop()
         try await group.shutdownGracefully()
-        stores.stop()
+        await stores.stop()
         storage.stop()
     }
 

@@ -131,7 +131,7 @@ struct ServiceProcess: Sendable {
         node.connect(to: topology.peers(of: service).map { PeerAddress(host: "127.0.0.1", port: $0) })
         try await serve(wiring: wiring, access: access, group: group, lane: lane)
         await node.stop()
-        stores?.stop()
+        await stores?.stop()
         try await group.shutdownGracefully()
     }
 
@@ -140,7 +140,9 @@ struct ServiceProcess: Sendable {
         let name = service.name
         switch service.role {
         case Topology.store:
-            let stores = try EmbeddedStores(folder: topology.data, files: wiring.faults.files, pushLog: .folder)
+            let stores = try EmbeddedStores(
+                folder: topology.data, files: wiring.faults.files, pushLog: .folder,
+                redis: try RedisClients(topology.redis ?? RedisSettings(), logger: wiring.logger))
             stores.host(on: wiring, storage: Lane.thread(name: "storage"))
             return stores
         case "msgproxy": wiring.msgProxy(name, on: lane)

@@ -23,6 +23,8 @@ public struct Topology: Codable, Equatable, Sendable {
     public var tlsKey: String?
     /// Whether the demo users may log in with their passwords.
     public var demoLogin: Bool
+    /// Which stores martlet-store has in Redis.
+    public var redis: RedisSettings?
     /// For tests of the checker only.
     public var fault: String?
 
@@ -36,6 +38,7 @@ public struct Topology: Codable, Equatable, Sendable {
         tlsCertificate = settings.tls?.certificate
         tlsKey = settings.tls?.key
         demoLogin = settings.demoLogin
+        redis = settings.redis
         fault = settings.faultName
     }
 

@@ -40,6 +40,15 @@ public struct UpCommand: AsyncParsableCommand {
     public var executables: String?
     @Option(help: "Event loops for connections in one process; 0 means half of the cores.")
     public var loops = 0
+    @Option(help: "Keep presence in Redis: redis[s]://HOST:PORT[,...], redis+cluster://, redis+sentinel://HOST/MASTER.")
+    public var presence: String?
+    @Option(help: "Keep the hot store in Redis; addresses as for --presence.")
+    public var hot: String?
+    @Option(help: "File with the password of Redis: a command line is seen by everybody.")
+    public var redisPasswordFile: String?
+    @Option(
+        help: "Authorities (PEM) that sign the certificates of rediss:// servers; those of the system when left out.")
+    public var redisCa: String?
     @Option(help: "Write the addresses as JSON to this file once clients can connect.")
     public var readyFile: String?
     @Option(help: ArgumentHelp("Break one thing on purpose, for tests of the checker.", visibility: .hidden))
@@ -69,6 +78,8 @@ public struct UpCommand: AsyncParsableCommand {
                 data: data, host: host, httpPort: httpPort, webSocketPort: wsPort, tcpPort: tcpPort, rpcPort: rpcPort,
                 tls: tlsCert.flatMap { certificate in tlsKey.map { (certificate, $0) } },
                 demoLogin: DemoRule.isOn(host: host, wanted: demoLogin), loops: loops, executables: executables,
+                redis: RedisSettings(
+                    presence: presence, hot: hot, passwordFile: redisPasswordFile, authorities: redisCa),
                 faultName: fault,
                 fault: try fault.map(InjectedFaults.init(named:)) ?? InjectedFaults())
             if processes {
@@ -98,6 +109,7 @@ public struct SuiteSettings: Sendable {
     public var loops: Int
     /// Folder of the services' own executables; nil: this program serves them.
     public var executables: String?
+    public var redis = RedisSettings()
     public var faultName: String?
     public var fault: InjectedFaults
 }

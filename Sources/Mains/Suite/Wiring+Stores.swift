@@ -1,14 +1,17 @@
 import EmbeddedStore
 import Ports
 import RPC
+import RedisStore
 import Runtime
 
-/// The embedded stores of a data folder and the lanes that they live on.
+/// The stores of a data folder, those that are in Redis instead, and the lanes that they live on.
 struct EmbeddedStores {
     private let backends: EmbeddedBackends
+    private let redis: RedisClients
     private let lanes = (log: Lane.thread(name: "log"), users: Lane.thread(name: "relational"))
 
-    init(folder: String, files: any FileLayer, pushLog: EmbeddedBackends.PushLog) throws {
+    init(folder: String, files: any FileLayer, pushLog: EmbeddedBackends.PushLog, redis: RedisClients) throws {
+        self.redis = redis
         do {
             backends = try EmbeddedBackends.open(
                 folder: folder, files: files, pushLog: pushLog, wallMS: { SystemClock.now().wallMS })
@@ -23,12 +26,21 @@ struct EmbeddedStores {
         wiring.host(backends.logMachine(), "log", on: lanes.log)
         wiring.host(backends.pushLogMachine(), "pushlog", on: storage)
         wiring.host(backends.recentMachine(), "recent", on: storage)
-        wiring.host(backends.hotMachine(), "hot", on: storage)
-        wiring.host(backends.presenceMachine(), "presence", on: storage)
+        if let client = redis.hot {
+            wiring.host(RedisHotMachine(), "hot", on: storage, client)
+        } else {
+            wiring.host(backends.hotMachine(), "hot", on: storage)
+        }
+        if let client = redis.presence {
+            wiring.host(RedisPresenceMachine(tokens: backends.tokens), "presence", on: storage, client)
+        } else {
+            wiring.host(backends.presenceMachine(), "presence", on: storage)
+        }
         wiring.host(backends.userMachine(), "relational", on: lanes.users)
     }
 
-    func stop() {
+    func stop() async {
+        await redis.stop()
         lanes.log.stop()
         lanes.users.stop()
     }

@@ -11,6 +11,7 @@ import PushProxyRole
 import PushServerRole
 import PushWorkerRole
 import RPC
+import RedisStore
 import RouteRole
 import Synchronization
 import UserRole
@@ -35,6 +36,14 @@ final class Wiring: Sendable {
         let host = RoleHost(machine, instance: instance, lane: lane, directory: directory, logger: logger)
         hosted.withLock { $0.append((Machine.role, instance)) }
         host.start()
+    }
+
+    /// The same of a machine over Redis.
+    func host<Machine: RoleMachine>(_ machine: Machine, _ instance: String, on lane: Lane, _ client: RedisClient)
+    where Machine.Input == RedisResponse, Machine.Output == RedisRequest {
+        hosted.withLock { $0.append((Machine.role, instance)) }
+        RedisHost.start(
+            machine, instance: instance, lane: lane, directory: directory, client: client, logger: logger)
     }
 
     /// Names hosted elsewhere, such as the gateway's Logins, that peers may call.
