@@ -125,6 +125,8 @@ final class RedisDialer {
         func ended(_ why: String) {
             guard let done else { return listener.ended(why) }
             self.done = nil
+            // Whoever hangs up on strangers has told them why first.
+            for case .error(let text) in replies { return done(.failed(text)) }
             done(.failed(why))
         }
     }

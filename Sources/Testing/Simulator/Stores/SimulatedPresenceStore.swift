@@ -70,6 +70,11 @@ public final class SimulatedPresenceStore: PresenceStore, @unchecked Sendable {
             result.failure = item.superseded(by: later)
             return
         }
+        let most = item.keepOthers ? PresenceLimits.multiSessionsPerUser : PresenceLimits.sessionsPerUser
+        guard mine.count - rivals.count < most else {
+            result.failure = Failure(.limitExceeded, "a user has at most \(most) sessions")
+            return
+        }
         result.displaced = rivals
         for rival in rivals { drop { $0.sessionID == rival.sessionID } }
         result.life = life(of: item.loginID, micros)
