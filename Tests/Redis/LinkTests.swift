@@ -11,7 +11,7 @@ import Wire
         var config = RedisConfig(RedisAddress(host: "a", port: 1))
         config.maxInFlight = 3
         change(&config)
-        return RedisLink(name: "a:1", config: config, seed: 1)
+        return RedisLink(name: "a:1", config: config, openingMS: 100, seed: 1)
     }
 
     private func item(_ id: UInt64, deadline: UInt64 = 1_000_000_000) -> RedisLink.Item {
@@ -138,7 +138,7 @@ import Wire
     }
 
     @Test func aConnectionThatDoesNotComeIsGivenUp() {
-        var link = link { $0.connectTimeoutMS = 100 }
+        var link = link()
         #expect(ids(link.wake(0)) == ["open 1"])
         #expect(ids(link.tick(99 * Self.ms)) == [])
         #expect(ids(link.tick(100 * Self.ms)) == ["close 1"])

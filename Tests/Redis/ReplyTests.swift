@@ -90,30 +90,6 @@ import Testing
         #expect(ClusterTable.parse(.array([.array([.integer(5), .integer(4), .array([])])]), from: here) == nil)
     }
 
-    @Test func greetingsAreJudged() {
-        let script = RedisScript("s", "return 1")
-        let master = Greeting(wanted: .master, username: nil, password: "pw", scripts: [script])
-        #expect(
-            master.commands == [
-                RedisArguments("AUTH", "pw"), RedisArguments("ROLE"), RedisArguments("INFO", "server"),
-                RedisArguments("SCRIPT", "LOAD", "return 1"),
-            ])
-        let info = RedisReply.bytes(Array("# Server\r\nredis_version:7.0.15\r\nrun_id:abc\r\n".utf8))
-        let sha = RedisReply.bytes(Array(script.sha.utf8))
-        func role(_ name: String) -> RedisReply { .array([.bytes(Array(name.utf8)), .integer(0)]) }
-        #expect(master.judge([.status("OK"), role("master"), info, sha]) == .ready(run: "abc"))
-        #expect(master.judge([.status("OK"), role("slave"), info, sha]) == .refused("it is a replica"))
-        #expect(master.judge([.error("WRONGPASS no"), role("master"), info, sha]) == .refused("WRONGPASS no"))
-        #expect(master.judge([.status("OK"), role("master"), info, .error("LOADING")]) == .refused("LOADING"))
-        let node = Greeting(wanted: .node, username: "u", password: "pw", scripts: [])
-        #expect(node.commands[0] == RedisArguments("AUTH", "u", "pw"))
-        #expect(node.judge([.status("OK"), role("slave"), info]) == .ready(run: "abc"))
-        let sentinel = Greeting(wanted: .sentinel(master: "m"), username: nil, password: nil, scripts: [])
-        let found = RedisReply.array([.bytes(Array("10.1.1.1".utf8)), .bytes(Array("6379".utf8))])
-        #expect(sentinel.judge([found]) == .address(RedisAddress(host: "10.1.1.1", port: 6379)))
-        #expect(sentinel.judge([.null]) == .refused("the sentinel knows no master m"))
-    }
-
     @Test func urlsSayWhereServersAre() throws {
         let one = try #require(RedisConfig(url: "redis://127.0.0.1:7000"))
         #expect(one.topology == .shards(RedisShard.even([.address(RedisAddress(host: "127.0.0.1", port: 7000))])))
@@ -133,7 +109,12 @@ import Testing
                     RedisShard.even([
                         .sentinel(master: "one", sentinels: sentinels), .sentinel(master: "two", sentinels: sentinels),
                     ])))
-        for bad in ["http://a", "redis://", "redis://a:0", "redis://a/0", "redis+x://a", "redis+sentinel://a", "a:1"] {
+        let named = try #require(RedisConfig(url: "redis://martlet@a"))
+        #expect(named.username == "martlet" && named.password == nil, "the password is in a file")
+        for bad in [
+            "http://a", "redis://%zz@a", "redis://", "redis://a:0", "redis://a/0", "redis+x://a", "redis+sentinel://a",
+            "a:1",
+        ] {
             #expect(RedisConfig(url: bad) == nil, "\(bad)")
         }
     }

@@ -24,7 +24,6 @@ import Wire
             case .finish(let id, .reply(let reply)): "finish \(id) \(reply)"
             case .finish(let id, .refused(let failure)): "refuse \(id) \(failure.reason)"
             case .finish(let id, .unknown(let failure)): "unknown \(id) \(failure.reason)"
-            case .warn(let text, _): "warn \(text)"
             }
         }
     }
@@ -53,8 +52,8 @@ import Wire
         var router = RedisRouter(config: RedisConfig(.cluster(seeds: [RedisAddress(host: "a", port: 1)])), seed: 1)
         #expect(say(router.start(0)) == ["open 0.1"])
         #expect(say(router.opened(0, 1, run: "r0", 0)) == ["write 0.1 0"])
-        #expect(say(router.received(0, 1, [table([(0, 8191, 1), (8192, 16383, 2)])], 0)) == [])
-        #expect(say(router.submit([job(1, 16383)], 0)) == ["open 1.1"])
+        #expect(say(router.received(0, 1, [table([(0, 8191, 1), (8192, 16383, 2)])], 0)) == ["open 1.1"])
+        #expect(say(router.submit([job(1, 16383)], 0)) == [])
         #expect(say(router.opened(1, 1, run: "r1", 0)) == ["write 1.1 1"])
         #expect(say(router.received(1, 1, [.null], 0)) == ["finish 1 null"])
         return router
@@ -124,7 +123,7 @@ import Wire
         #expect(say(router.opened(0, 1, run: "r", 0)) == ["write 0.1 0"])
         #expect(
             say(router.received(0, 1, [table([(0, 8191, 1), (8192, 16383, 2)])], 10 * Self.ms))
-                == ["write 0.1 1", "open 1.1"])
+                == ["open 1.1", "write 0.1 1"])
         #expect(say(router.opened(1, 1, run: "r", 20 * Self.ms)) == ["write 1.1 2"])
     }
 
@@ -197,5 +196,50 @@ import Wire
             }
         }
         #expect(said.contains("write 0.1 2"), "\(said)")
+    }
+
+    // MARK: contact
+
+    @Test func contactIsKnownWhenAllHaveBeenTried() {
+        var router = shards()
+        #expect(router.contact == .ready)
+        _ = router.closed(1, 1, "cut", 0)
+        #expect(router.contact == .away(server: "a:2", why: "cut"))
+        _ = router.tick(200 * Self.ms)
+        #expect(router.contact == nil, "it is tried again")
+        _ = router.closed(1, 2, "refused", 201 * Self.ms)
+        _ = router.closed(0, 1, "cut", 201 * Self.ms)
+        _ = router.tick(400 * Self.ms)
+        _ = router.closed(0, 2, "its policy", unfit: true, 401 * Self.ms)
+        #expect(router.contact == .unfit(server: "a:1", why: "its policy"), "the mistake comes before the outage")
+        _ = router.tick(600 * Self.ms)
+        _ = router.opened(0, 3, run: "r", 601 * Self.ms)
+        #expect(router.contact != .unfit(server: "a:1", why: "its policy"), "somebody has mended it")
+    }
+
+    @Test func contactWithAClusterIsContactWithItsMasters() {
+        let seeds = [1, 9].map { RedisAddress(host: "a", port: $0) }
+        var router = RedisRouter(config: RedisConfig(.cluster(seeds: seeds)), seed: 1)
+        #expect(router.contact == nil)
+        #expect(say(router.start(0)) == ["open 0.1"])
+        _ = router.opened(0, 1, run: "r0", 0)
+        #expect(router.contact == nil, "its table is not known")
+        #expect(say(router.received(0, 1, [table([(0, 8191, 1), (8192, 16383, 2)])], 0)) == ["open 2.1"])
+        #expect(router.contact == nil, "its other master is not known")
+        _ = router.opened(2, 1, run: "r2", 0)
+        #expect(router.contact == .ready, "the other seed is nobody's master")
+    }
+
+    @Test func aClusterOfWhichNobodyAnswersIsAway() {
+        var router = RedisRouter(
+            config: RedisConfig(.cluster(seeds: [1, 2].map { RedisAddress(host: "a", port: $0) })), seed: 1)
+        var actions = router.start(0)
+        for step in 1...40 where router.contact == nil {
+            for case .open(let node, _, let generation) in actions {
+                _ = router.closed(node, generation, "refused", UInt64(step) * 20 * Self.ms)
+            }
+            actions = router.tick(UInt64(step) * 20 * Self.ms)
+        }
+        #expect(router.contact == .away(server: "a:1", why: "refused"))
     }
 }

@@ -122,6 +122,28 @@ import Wire
         #expect(client.ask(["GET", "a"]) == .reply(.bytes([49])), "its answer comes late and is nobody else's")
     }
 
+    /// Two seconds for everything: logging in takes that long, nobody is called offline, and no lease ends.
+    @Test func presenceOverAServerThatTakesTwoSeconds() throws {
+        let server = try RedisServer()
+        let group = MultiThreadedEventLoopGroup(numberOfThreads: 1)
+        defer { try? group.syncShutdownGracefully() }
+        let relay = try Relay(to: server.address, group: group)
+        defer { relay.stop() }
+        relay.set { $0.delayMS = 2000 }
+        let presence = try PresenceLife(RedisConfig(relay.address))
+        var result: RegisterResult?
+        #expect(waits { presence.client.contact() == .ready })
+        let took = seconds { result = presence.register("s", user: "user") }
+        #expect(result?.hasFailure == false && took > 1.9 && took < 3.5, "\(took) s")
+        #expect(presence.settle(beats: 4) != nil, "a lease that is given its life has two calls")
+        let epochs = presence.epochs
+        for _ in 0..<3 {
+            #expect(presence.state("user") == .presenceOnline)
+            #expect(presence.beat() == true)
+        }
+        #expect(presence.epochs == epochs, "nobody was registered again")
+    }
+
     /// Cut at every place of an answer: what was sent is unknown, nothing is mixed up, and the next one works.
     @Test func cutHalfWayThroughAReply() throws {
         let server = try RedisServer()

@@ -95,14 +95,19 @@ final class PresenceLife: @unchecked Sendable {
         return nil
     }
 
-    func state(_ user: String) -> PresenceState? {
+    func state(_ user: String) -> PresenceState? { states([user]).first }
+
+    /// What a look-up of all of them says; empty: it was not answered.
+    func states(_ users: [String]) -> [PresenceState] {
         var request = LookupRequest()
-        var key = UserKey()
-        key.appID = "demo"
-        key.userID = user
-        request.users = [key]
-        guard case .answered(.lookupResponse(let response)) = ask(.lookupRequest(request)) else { return nil }
-        return response.results.first?.state
+        request.users = users.map { user in
+            var key = UserKey()
+            key.appID = "demo"
+            key.userID = user
+            return key
+        }
+        guard case .answered(.lookupResponse(let response)) = ask(.lookupRequest(request)) else { return [] }
+        return response.results.map(\.state)
     }
 }
 

@@ -29,7 +29,7 @@ final class RedisServer: @unchecked Sendable {
                 "--bind", "127.0.0.1", "--dir", folder, "--save", "", "--appendonly", "no", "--daemonize", "no",
                 "--logfile", "\(folder)/log", "--repl-diskless-sync-delay", "0",
             ] + arguments.map { $0.replacingOccurrences(of: "FOLDER", with: folder) }
-        if plain { try start() } else { try launch() }
+        try start(isPlain: plain)
     }
 
     /// A sentinel of a master.
@@ -55,8 +55,11 @@ final class RedisServer: @unchecked Sendable {
     var address: RedisAddress { RedisAddress(host: "127.0.0.1", port: port) }
 
     /// Starts it and waits until it answers.
-    func start() throws {
+    ///
+    /// - Parameter isPlain: false: only TLS is spoken, and nothing is waited for.
+    func start(isPlain: Bool = true) throws {
         try launch()
+        guard isPlain else { return }
         let answers = ["PONG", "NOAUTH"]
         if waits(until: { (try? cli("PING")).map { said in answers.contains { said.contains($0) } } ?? false }) {
             return
@@ -93,8 +96,18 @@ final class RedisServer: @unchecked Sendable {
 
     /// What redis-cli prints.
     @discardableResult
-    func cli(_ arguments: String...) throws -> String {
+    func cli(_ arguments: String...) throws -> String { try cli(arguments) }
+
+    @discardableResult
+    func cli(_ arguments: [String]) throws -> String {
         try Self.run("redis-cli", ["-h", "127.0.0.1", "-p", "\(port)"] + arguments)
+    }
+
+    /// The same over TLS.
+    @discardableResult
+    func cli(tls files: Certificates, _ arguments: String...) throws -> String {
+        let access = ["--tls", "--cacert", files.authority, "--cert", files.certificate, "--key", files.key]
+        return try Self.run("redis-cli", ["-h", "127.0.0.1", "-p", "\(port)"] + access + arguments)
     }
 
     static func run(_ program: String, _ arguments: [String]) throws -> String {
@@ -137,16 +150,40 @@ final class RedisServer: @unchecked Sendable {
     }
 }
 
+/// A certificate that signs itself, for a server and its clients.
+struct Certificates {
+    let certificate: String
+    let key: String
+    var authority: String { certificate }
+
+    init(_ folder: String) throws {
+        (certificate, key) = ("\(folder)/cert", "\(folder)/key")
+        let said = try RedisServer.run(
+            "openssl",
+            [
+                "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", key, "-out", certificate, "-days", "2",
+                "-subj", "/CN=localhost", "-addext", "subjectAltName=IP:127.0.0.1,DNS:localhost",
+            ])
+        guard FileManager.default.fileExists(atPath: certificate) else {
+            throw RedisServer.Problem(description: "no certificate was made: \(said)")
+        }
+    }
+
+    /// What redis-server is told.
+    var options: [String] { ["--tls-cert-file", certificate, "--tls-key-file", key] }
+}
+
 /// Three nodes that share the slots.
 final class RedisCluster: Sendable {
     let nodes: [RedisServer]
 
-    init() throws {
+    init(_ arguments: [String] = []) throws {
         nodes = try (0..<3).map { _ in
-            try RedisServer([
-                "--cluster-enabled", "yes", "--cluster-config-file", "FOLDER/nodes.conf", "--cluster-node-timeout",
-                "2000", "--cluster-port", "\(try RedisServer.freePort())",
-            ])
+            try RedisServer(
+                [
+                    "--cluster-enabled", "yes", "--cluster-config-file", "FOLDER/nodes.conf", "--cluster-node-timeout",
+                    "2000", "--cluster-port", "\(try RedisServer.freePort())",
+                ] + arguments)
         }
         let list = nodes.map { "127.0.0.1:\($0.port)" }
         let said = try RedisServer.run("redis-cli", ["--cluster", "create"] + list + ["--cluster-yes"])

@@ -40,6 +40,21 @@ final class TestClient: Sendable {
         return ask([RedisCommand(.plain, slot: slot ?? RedisSlot.of(key), arguments)])[0]
     }
 
+    /// How the servers were found.
+    func contact() -> RedisContact? {
+        let box = Mutex<RedisContact?>(nil)
+        let done = DispatchSemaphore(value: 0)
+        let client = client
+        let waiting = Task {
+            let contact = await client.contact(withinMS: 8000)
+            box.withLock { $0 = contact }
+            done.signal()
+        }
+        done.wait()
+        _ = waiting
+        return box.withLock { $0 }
+    }
+
     deinit {
         let (client, group) = (client, group)
         let done = DispatchSemaphore(value: 0)

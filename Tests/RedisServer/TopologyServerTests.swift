@@ -5,64 +5,10 @@ import TestKit
 import Testing
 import Wire
 
-/// Passwords, TLS, Sentinel and a cluster whose slots move.
+/// Sentinel, and a cluster whose nodes die and whose slots move.
 @Suite(.serialized) struct TopologyServerTests {
-    @Test func passwords() throws {
-        let secret = UUID().uuidString
-        let server = try RedisServer(["--requirepass", secret])
-        var config = RedisConfig(server.address)
-        let without = try TestClient(config)
-        guard case .refused(let failure) = without.ask(["GET", "a"]) else {
-            Issue.record("let in without a password")
-            return
-        }
-        #expect(failure.isCode(.storeUnavailable))
-        config.password = "not \(secret)"
-        guard case .refused = try TestClient(config).ask(["GET", "a"]) else {
-            Issue.record("let in with another password")
-            return
-        }
-        config.password = secret
-        #expect(try TestClient(config).ask(["GET", "a"]) == .reply(.null))
-        config.username = "default"
-        #expect(try TestClient(config).ask(["GET", "a"]) == .reply(.null))
-    }
-
-    @Test func tls() throws {
-        let folder = try RedisServer.newFolder()
-        defer { try? FileManager.default.removeItem(atPath: folder) }
-        let said = try RedisServer.run(
-            "openssl",
-            [
-                "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", "\(folder)/key", "-out", "\(folder)/cert",
-                "-days", "2", "-subj", "/CN=localhost", "-addext", "subjectAltName=IP:127.0.0.1,DNS:localhost",
-            ])
-        #expect(FileManager.default.fileExists(atPath: "\(folder)/cert"), "\(said)")
-        let secret = UUID().uuidString
-        let server = try RedisServer(
-            [
-                "--tls-cert-file", "\(folder)/cert", "--tls-key-file", "\(folder)/key", "--tls-auth-clients", "no",
-                "--requirepass", secret,
-            ], plain: false)
-        var config = RedisConfig(server.address)
-        config.password = secret
-        config.tls = RedisTLS(authorities: "\(folder)/cert")
-        let client = try TestClient(config)
-        #expect(waits { client.ask(["SET", "a", "1"]) == .reply(.status("OK")) })
-        config.tls = RedisTLS()
-        guard case .refused = try TestClient(config).ask(["GET", "a"]) else {
-            Issue.record("a certificate of nobody we know was believed")
-            return
-        }
-        config.tls = nil
-        guard case .refused = try TestClient(config).ask(["GET", "a"]) else {
-            Issue.record("no TLS was spoken")
-            return
-        }
-    }
-
     /// The master dies; the sentinel promotes its replica, the client finds it, and presence settles there.
-    @Test func sentinelFailover() throws {
+    @Test(arguments: [false, true]) func sentinelFailover(isStopped: Bool) throws {
         let master = try RedisServer()
         let replica = try RedisServer(["--replicaof", "127.0.0.1 \(master.port)", "--repl-ping-replica-period", "1"])
         #expect(try waits { try replica.cli("INFO", "replication").contains("master_link_status:up") })
@@ -70,14 +16,17 @@ import Wire
         #expect(try waits { try sentinel.cli("SENTINEL", "MASTER", "chat").contains("num-slaves\n1") })
         let nobody = RedisAddress(host: "127.0.0.1", port: try RedisServer.freePort())
         let place = RedisShard.Place.sentinel(master: "chat", sentinels: [nobody, sentinel.address])
-        let presence = try PresenceLife(RedisConfig(.shards(RedisShard.even([place]))))
+        var config = RedisConfig(.shards(RedisShard.even([place])))
+        config.stallMS = 1500
+        let presence = try PresenceLife(config)
         #expect(waits { presence.beat() != nil })
         for number in 0..<40 { _ = presence.register("s-\(number)", user: "user-\(number)") }
         #expect(presence.settle() != nil)
         #expect(presence.client.ask(["SET", "a", "1"]) == .reply(.status("OK")))
         #expect(try master.cli("WAIT", "1", "2000").contains("1"))
 
-        master.kill()
+        // A process that stopped is as good as dead, and its connections stay.
+        if isStopped { master.pause() } else { master.kill() }
         let isBack = waits {
             #expect(presence.state("user-7") != .presenceOffline)
             return presence.client.ask(["SET", "a", "2"]) == .reply(.status("OK"))
@@ -87,6 +36,46 @@ import Wire
         #expect(presence.settle(beats: 40) != nil)
         for number in 0..<40 { #expect(presence.state("user-\(number)") == .presenceOnline) }
         #expect(presence.state("nobody") == .presenceUnknown, "a promoted replica may lack what was written last")
+
+        // The one that was stopped still takes itself for the master.
+        master.resume()
+        usleep(500_000)
+        #expect(presence.client.ask(["SET", "a", "3"]) == .reply(.status("OK")))
+        #expect(try replica.cli("GET", "a").contains("3"))
+    }
+
+    /// A sentinel that takes connections and says nothing does not keep the others from being asked.
+    @Test func aStoppedSentinelIsPassedOver() throws {
+        let master = try RedisServer()
+        let sentinels = [
+            try RedisServer(sentinelOf: master, name: "chat"), try RedisServer(sentinelOf: master, name: "chat"),
+        ]
+        sentinels[0].pause()
+        defer { sentinels[0].resume() }
+        let place = RedisShard.Place.sentinel(master: "chat", sentinels: sentinels.map(\.address))
+        var config = RedisConfig(.shards(RedisShard.even([place])))
+        config.greetingTimeoutMS = 500
+        let client = try TestClient(config)
+        #expect(waits(seconds: 5) { client.ask(["SET", "a", "1"]) == .reply(.status("OK")) })
+    }
+
+    /// One node of three: its users are unknown, the others' are not; it comes back empty and is filled.
+    @Test func aNodeOfAClusterDies() throws {
+        let cluster = try RedisCluster(["--cluster-require-full-coverage", "no"])
+        let presence = try PresenceLife(cluster.config)
+        #expect(waits { presence.beat() != nil })
+        let users = (0..<40).map { "user-\($0)" }
+        for user in users { _ = presence.register("s-\(user)", user: user) }
+        #expect(presence.settle() != nil)
+        cluster.nodes[1].kill()
+        let states = presence.states(users)
+        let online = states.filter { $0 == .presenceOnline }.count
+        #expect(states.filter { $0 == .presenceUnknown }.count == 40 - online)
+        #expect(online > 10 && online < 40, "\(online) of 40 are elsewhere")
+        try cluster.nodes[1].start()
+        #expect(waits { presence.beat() != nil })
+        #expect(presence.settle(beats: 60) != nil)
+        for user in users { #expect(presence.state(user) == .presenceOnline) }
     }
 
     /// Slots move between nodes while they are used: MOVED, ASK and TRYAGAIN are followed.

@@ -86,6 +86,9 @@ public struct RedisConfig: Sendable, Equatable {
     /// Password of the sentinels, which have their own.
     public var sentinelPassword: String?
     public var tls: RedisTLS?
+    /// Whether the servers may drop keys by themselves when their memory is full. One that may (maxmemory-policy other
+    /// than noeviction) is not used unless this is set: a cache can be evicted, presence cannot.
+    public var mayEvict = false
 
     /// Commands that are not answered yet; more are refused with `overloaded`.
     public var maxCommands = 65_536
@@ -94,6 +97,9 @@ public struct RedisConfig: Sendable, Equatable {
     /// Commands of one connection that are on the way; the others wait their turn.
     public var maxInFlight = 1024
     public var connectTimeoutMS: UInt64 = 3000
+    /// From there until a server has let us in, which is up to three times there and back over TLS: one that takes two
+    /// seconds for everything is slow, not down.
+    public var greetingTimeoutMS: UInt64 = 7000
     /// A connection whose oldest command has been without answer for this long is given up. Longer than any command's
     /// deadline, so that a slow server is not cut off for being slow.
     public var stallMS: UInt64 = 10_000
@@ -107,6 +113,12 @@ public struct RedisConfig: Sendable, Equatable {
     /// Times that a command follows MOVED and ASK.
     public var maxRedirects = 8
 
+    /// Longest time from the wish for a connection until it can be used.
+    func openingMS(_ place: RedisShard.Place) -> UInt64 {
+        let sentinels = if case .sentinel(_, let sentinels) = place { sentinels.count } else { 0 }
+        return UInt64(sentinels + 1) * (connectTimeoutMS + greetingTimeoutMS)
+    }
+
     public init(_ topology: RedisTopology) { self.topology = topology }
 
     /// One server.
@@ -114,9 +126,9 @@ public struct RedisConfig: Sendable, Equatable {
 
     /// Parses one of
     ///
-    ///     redis[s]://[user:password@]host[:port][,host[:port] ...]          servers that share the slots evenly
-    ///     redis[s]+cluster://[user:password@]host[:port][,host[:port] ...]  a Redis Cluster, found through these
-    ///     redis[s]+sentinel://[user:password@]host[:port][,...]/master[,master ...]  one shard per master's name
+    ///     redis[s]://[user[:password]@]host[:port][,host[:port] ...]          servers that share the slots evenly
+    ///     redis[s]+cluster://[user[:password]@]host[:port][,host[:port] ...]  a Redis Cluster, found through these
+    ///     redis[s]+sentinel://[user[:password]@]host[:port][,...]/master[,master ...]  one shard per master's name
     ///
     /// `rediss` is TLS. A user or password that holds `@`, `:`, `/`, `%` has them percent-encoded. Nil: none of these.
     public init?(url: String) {
@@ -128,11 +140,10 @@ public struct RedisConfig: Sendable, Equatable {
         var password: String?
         if let at = rest.lastIndex(of: "@") {
             let parts = rest[..<at].split(separator: ":", maxSplits: 1, omittingEmptySubsequences: false)
-            guard parts.count == 2, let name = Self.decoded(parts[0]), let secret = Self.decoded(parts[1]) else {
-                return nil
-            }
-            user = name.isEmpty ? nil : name
-            password = secret
+            let words = parts.compactMap { Self.decoded($0) }
+            guard words.count == parts.count else { return nil }
+            user = words[0].isEmpty ? nil : words[0]
+            password = words.count > 1 ? words[1] : nil
             rest = rest[rest.index(after: at)...]
         }
         let path = rest.split(separator: "/", maxSplits: 1, omittingEmptySubsequences: false).map(String.init)

@@ -86,7 +86,7 @@ public struct DemoAccess: Codable, Equatable, Sendable {
 }
 
 /// Files that only their owner reads, written under another name first: whoever opens the right one finds all of it.
-private enum PrivateFile {
+enum PrivateFile {
     /// - Returns: the name that it has now.
     static func write(_ data: Data, beside path: String) throws -> String {
         let name = "\(path).\(getpid())"

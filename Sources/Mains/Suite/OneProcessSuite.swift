@@ -25,6 +25,7 @@ public struct OneProcessSuite: Sendable {
         let listeners = Listeners(settings: settings, access: access, logger: logger)
         try listeners.checkPorts(rpc: true)
         let wiring = Wiring(logger: logger, faults: settings.fault)
+        try await RedisClients.check(settings.redis)
         let stores = try EmbeddedStores(
             folder: settings.data, files: settings.fault.files, pushLog: .memory,
             redis: try RedisClients(settings.redis, logger: logger))

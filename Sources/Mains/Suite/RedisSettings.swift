@@ -13,30 +13,48 @@ public struct RedisSettings: Codable, Equatable, Sendable {
     public var hot: String?
     /// A file whose first line is the password.
     public var passwordFile: String?
+    /// A file whose first line is the password of the sentinels; nil: they have none.
+    public var sentinelPasswordFile: String?
     /// PEM file of the authorities that sign the servers' certificates; nil: those of the system.
     public var authorities: String?
+    /// PEM files of our own certificate and key, for servers that want one.
+    public var certificate: String?
+    public var key: String?
+
+    public init() {}
 
     /// The servers of one store.
-    func config(_ url: String) throws -> RedisConfig {
+    func config(_ url: String, mayEvict: Bool) throws -> RedisConfig {
         guard var config = RedisConfig(url: url) else {
             throw StartError(
                 "this is no address of Redis: \(Self.withoutPassword(url))",
                 cure:
                     "Write redis://HOST:PORT, rediss:// for TLS, redis+cluster:// or redis+sentinel://HOST:PORT/MASTER")
         }
-        if let passwordFile {
-            guard let text = try? String(contentsOfFile: passwordFile, encoding: .utf8) else {
-                throw StartError("\(passwordFile) cannot be read", cure: "Put the password of Redis into it")
-            }
-            config.password = text.split(whereSeparator: \.isNewline).first.map(String.init) ?? ""
+        config.mayEvict = mayEvict
+        if let passwordFile { config.password = try Self.secret(passwordFile) }
+        if let sentinelPasswordFile { config.sentinelPassword = try Self.secret(sentinelPasswordFile) }
+        if config.username != nil, config.password == nil {
+            throw StartError("there is no password for a user of Redis", cure: "Name its file: --redis-password-file")
         }
-        if let authorities {
-            guard config.tls != nil else {
-                throw StartError("an authority without TLS", cure: "Write rediss:// instead of redis://")
-            }
-            config.tls?.authorities = authorities
+        let files = [authorities, certificate, key].compactMap { $0 }
+        guard files.isEmpty || config.tls != nil else {
+            throw StartError("certificates for Redis without TLS", cure: "Write rediss:// instead of redis://")
         }
+        guard (certificate == nil) == (key == nil) else {
+            throw StartError("a certificate for Redis and its key go together", cure: "Name both files")
+        }
+        config.tls?.authorities = authorities
+        config.tls?.certificate = certificate
+        config.tls?.key = key
         return config
+    }
+
+    private static func secret(_ file: String) throws -> String {
+        guard let text = try? String(contentsOfFile: file, encoding: .utf8) else {
+            throw StartError("\(file) cannot be read", cure: "Put the password of Redis into it")
+        }
+        return text.split(whereSeparator: \.isNewline).first.map(String.init) ?? ""
     }
 
     private static func withoutPassword(_ url: String) -> String {
@@ -50,21 +68,38 @@ struct RedisClients {
     private let group = MultiThreadedEventLoopGroup(numberOfThreads: 1)
     let presence: RedisClient?
     let hot: RedisClient?
+    /// Longest wait for the servers at start; those that are away are met later.
+    private static let contactMS: UInt64 = 5000
 
     init(_ settings: RedisSettings, logger: Logger) throws {
         // One each, so that a burst of messages does not hold presence up.
-        presence = try Self.client(settings, settings.presence, RedisPresenceMachine.scripts, group, logger)
-        hot = try Self.client(settings, settings.hot, RedisHotMachine.scripts, group, logger)
+        presence = try Self.client(
+            settings.presence.map { try settings.config($0, mayEvict: false) }, RedisPresenceMachine.scripts, group,
+            logger)
+        hot = try Self.client(
+            settings.hot.map { try settings.config($0, mayEvict: true) }, RedisHotMachine.scripts, group, logger)
     }
 
     private static func client(
-        _ settings: RedisSettings, _ url: String?, _ scripts: [RedisScript], _ group: MultiThreadedEventLoopGroup,
-        _ logger: Logger
+        _ config: RedisConfig?, _ scripts: [RedisScript], _ group: MultiThreadedEventLoopGroup, _ logger: Logger
     ) throws -> RedisClient? {
-        guard let url else { return nil }
-        let config = try settings.config(url)
+        guard let config else { return nil }
         do { return try RedisClient(config: config, scripts: scripts, loop: group.next(), logger: logger) } catch {
-            throw StartError("the certificates for Redis cannot be used: \(error)", cure: "Look at --redis-ca")
+            throw StartError("the certificates for Redis cannot be used: \(error)", cure: "Look at the files named")
+        }
+    }
+
+    /// Looks whether the servers will do, with clients of its own that leave the complaining to the error. A server that
+    /// is away is met later: only a mistake keeps the suite from starting.
+    static func check(_ settings: RedisSettings) async throws {
+        let silent = Logger(label: "silent") { _ in SwiftLogNoOpLogHandler() }
+        let clients = try RedisClients(settings, logger: silent)
+        var found: [(option: String, RedisContact?)] = []
+        found.append(("--presence", await clients.presence?.contact(withinMS: contactMS)))
+        found.append(("--hot", await clients.hot?.contact(withinMS: contactMS)))
+        await clients.stop()
+        for case (let option, .unfit(let server, let why)?) in found {
+            throw StartError("Redis at \(server) cannot be used: \(why)", cure: "Change its settings or \(option)")
         }
     }
 

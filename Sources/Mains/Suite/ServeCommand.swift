@@ -37,6 +37,8 @@ public struct ServiceOptions: ParsableArguments {
             // Under a supervisor the folder is the supervisor's.
             let owns = service.role == Topology.store && !supervised
             let folder = owns ? try DataFolder(path: found.data) : nil
+            // And so was the look at the servers; a store that is started again starts with what it finds.
+            if owns { try await RedisClients.check(found.redis ?? RedisSettings()) }
             try await ServiceProcess(topology: found, service: service).run()
             withExtendedLifetime(folder) {}
         } catch let error as StartError {

@@ -100,11 +100,8 @@ public struct Topology: Codable, Equatable, Sendable {
     }
 
     public func write(_ path: String) throws {
-        let data = try JSONEncoder().encode(self)
-        do {
-            try data.write(to: URL(fileURLWithPath: path), options: .atomic)
-        } catch {
-            throw StartError("cannot write \(path)", cure: "Make the data folder writable and free some space")
-        }
+        // Its owner's alone: a URL of Redis may have a password in it.
+        let name = try PrivateFile.write(try JSONEncoder().encode(self), beside: path)
+        guard rename(name, path) == 0 else { throw PrivateFile.trouble(path, removing: name) }
     }
 }

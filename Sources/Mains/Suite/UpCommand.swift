@@ -46,9 +46,15 @@ public struct UpCommand: AsyncParsableCommand {
     public var hot: String?
     @Option(help: "File with the password of Redis: a command line is seen by everybody.")
     public var redisPasswordFile: String?
+    @Option(help: "File with the password of the sentinels.")
+    public var redisSentinelPasswordFile: String?
     @Option(
         help: "Authorities (PEM) that sign the certificates of rediss:// servers; those of the system when left out.")
     public var redisCa: String?
+    @Option(help: "Our certificate (PEM), for rediss:// servers that want one; with --redis-key.")
+    public var redisCert: String?
+    @Option(help: "Key of --redis-cert (PEM).")
+    public var redisKey: String?
     @Option(help: "Write the addresses as JSON to this file once clients can connect.")
     public var readyFile: String?
     @Option(help: ArgumentHelp("Break one thing on purpose, for tests of the checker.", visibility: .hidden))
@@ -78,9 +84,7 @@ public struct UpCommand: AsyncParsableCommand {
                 data: data, host: host, httpPort: httpPort, webSocketPort: wsPort, tcpPort: tcpPort, rpcPort: rpcPort,
                 tls: tlsCert.flatMap { certificate in tlsKey.map { (certificate, $0) } },
                 demoLogin: DemoRule.isOn(host: host, wanted: demoLogin), loops: loops, executables: executables,
-                redis: RedisSettings(
-                    presence: presence, hot: hot, passwordFile: redisPasswordFile, authorities: redisCa),
-                faultName: fault,
+                redis: redis, faultName: fault,
                 fault: try fault.map(InjectedFaults.init(named:)) ?? InjectedFaults())
             if processes {
                 try await ProcessSuite(settings: settings, access: access).run(readyFile: readyFile)
@@ -92,6 +96,20 @@ public struct UpCommand: AsyncParsableCommand {
             FileHandle.standardError.write(Data("martlet: \(error)\n".utf8))
             throw ExitCode(1)
         }
+    }
+}
+
+extension UpCommand {
+    private var redis: RedisSettings {
+        var redis = RedisSettings()
+        redis.presence = presence
+        redis.hot = hot
+        redis.passwordFile = redisPasswordFile
+        redis.sentinelPasswordFile = redisSentinelPasswordFile
+        redis.authorities = redisCa
+        redis.certificate = redisCert
+        redis.key = redisKey
+        return redis
     }
 }
 

@@ -21,19 +21,22 @@ public struct HotFences: Sendable {
 
     public init() {}
 
-    /// The rows without those of older claims; the claims of the others are remembered.
+    /// The rows without those of older claims; the claims of the others are remembered. Copies nothing unless rows are
+    /// left out, which is once in a change of writers.
     public mutating func admit(_ rows: [StoredRow], _ fences: [HotFence]) -> ArraySlice<StoredRow> {
-        guard !fences.isEmpty else { return rows[...] }
-        var admitted: ArraySlice<StoredRow> = []
-        var rest = rows[...]
+        var admitted: ArraySlice<StoredRow>?
+        var start = 0
         for fence in fences {
-            let part = rest.prefix(Int(fence.rows))
-            rest = rest.dropFirst(part.count)
+            let part = rows[start..<min(rows.count, start + Int(fence.rows))]
+            start = part.endIndex
             let held = epochs[fence.bucket, default: 0]
-            guard fence.epoch >= held else { continue }
-            if fence.epoch > held { epochs[fence.bucket] = fence.epoch }
-            admitted += part
+            if fence.epoch < held {
+                admitted = admitted ?? rows[..<part.startIndex]
+            } else {
+                if fence.epoch > held { epochs[fence.bucket] = fence.epoch }
+                admitted? += part
+            }
         }
-        return admitted + rest
+        return admitted.map { $0 + rows[start...] } ?? rows[...]
     }
 }

@@ -55,7 +55,7 @@ public struct MsgWriterMachine: RoleMachine {
 
     var nextUnit: UInt64 = 1
     var unitBucket: [UInt64: UInt32] = [:]
-    var hot: Outbox<HotItem>
+    var hot: Outbox<StoredRow>
     var push: Outbox<PushItem>
     var index: [Outbox<IndexEntry>]
     /// Entries that conversations begin with: apart from `index`, where User may take its time.

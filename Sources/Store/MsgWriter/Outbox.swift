@@ -82,10 +82,7 @@ extension MsgWriterMachine {
         let unit = nextUnit
         nextUnit += 1
         var remaining = 0
-        let epoch = buckets[part.bucket]?.epoch ?? 0
-        let stored = rows.filter { $0.reason == .stored }.map {
-            HotItem(row: $0.row, bucket: part.bucket, epoch: epoch)
-        }
+        let stored = rows.filter { $0.reason == .stored }.map(\.row)
         if !stored.isEmpty {
             hot.add(unit, stored, bytes: part.bytes)
             remaining += 1
@@ -168,7 +165,10 @@ extension MsgWriterMachine {
         let wanted = unitBucket
         let rows = hot.take { wanted[$0] != nil }
         if !rows.isEmpty {
-            actions.append(ask(.any(.hotStore), .hotPut(HotPut(rows)), .hot))
+            var body = HotPut()
+            body.rows = rows
+            body.fences = hotFences()
+            actions.append(ask(.any(.hotStore), .hotPut(body), .hot))
         }
         let items = push.take { wanted[$0] != nil }
         if !items.isEmpty {
@@ -191,6 +191,23 @@ extension MsgWriterMachine {
             actions.append(ask(.keyed(.user, UInt64(slot)), .indexTouch(body), .birth(slot: slot)))
         }
         return actions
+    }
+
+    /// The claims under which the rows of the call were stored. A unit does not outlive its bucket's claim, so the claim
+    /// of now is the one of then.
+    private func hotFences() -> [HotFence] {
+        var fences: [HotFence] = []
+        for task in hot.sent {
+            guard let number = unitBucket[task.unit], let epoch = buckets[number]?.epoch else { continue }
+            if fences.last?.bucket != number {
+                var fence = HotFence()
+                fence.bucket = number
+                fence.epoch = epoch
+                fences.append(fence)
+            }
+            fences[fences.count - 1].rows += UInt32(task.items.count)
+        }
+        return fences
     }
 
     /// A unit's entries of one slot are in the index: pushes that nothing holds up any more may go.
@@ -221,31 +238,6 @@ extension MsgWriterMachine {
             confirm(unit)
         }
         return settled.waitMS.map { [.timer(timer, afterMS: UInt32($0))] } ?? []
-    }
-}
-
-/// A row for the hot store, and the claim under which it was stored.
-struct HotItem: Sendable {
-    let row: StoredRow
-    let bucket: UInt32
-    let epoch: UInt64
-}
-
-extension HotPut {
-    init(_ items: [HotItem]) {
-        self.init()
-        rows = items.map(\.row)
-        for item in items {
-            if let last = fences.last, last.bucket == item.bucket, last.epoch == item.epoch {
-                fences[fences.count - 1].rows += 1
-                continue
-            }
-            var fence = HotFence()
-            fence.bucket = item.bucket
-            fence.epoch = item.epoch
-            fence.rows = 1
-            fences.append(fence)
-        }
     }
 }
 

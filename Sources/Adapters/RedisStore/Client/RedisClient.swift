@@ -50,6 +50,13 @@ public final class RedisClient: Sendable {
         if wake { loop.execute { self.deliver() } }
     }
 
+    /// How the servers were found; `away` when that is not known within the time.
+    public func contact(withinMS limit: UInt64) async -> RedisContact {
+        await withCheckedContinuation { waiting in
+            loop.execute { self.core.value.tell(waiting, limit) }
+        }
+    }
+
     private func deliver() {
         let waiting = inbox.withLock { box in
             box.awake = false
@@ -104,8 +111,10 @@ private final class Core {
     private var sentinelTurn: [Int: Int] = [:]
     /// Nodes that are away and were complained about.
     private var complained: Set<Int> = []
+    private var contacts: [(waiting: CheckedContinuation<RedisContact, Never>, until: UInt64)] = []
     private var ticks: RepeatedTask?
     private static let tickMS: Int64 = 20
+    private static let stopped = "the client was stopped"
 
     init(dialer: RedisDialer, config: RedisConfig, logger: Logger) {
         self.dialer = dialer
@@ -123,6 +132,22 @@ private final class Core {
         ticks = loop.scheduleRepeatedTask(initialDelay: step, delay: step) { _ in
             let core = this.value
             core.perform(core.router.tick(core.now))
+            core.tellContacts()
+        }
+    }
+
+    func tell(_ waiting: CheckedContinuation<RedisContact, Never>, _ limitMS: UInt64) {
+        guard ticks != nil else { return waiting.resume(returning: .away(server: router.opening, why: Self.stopped)) }
+        contacts.append((waiting, now + limitMS * 1000))
+    }
+
+    private func tellContacts() {
+        guard !contacts.isEmpty else { return }
+        let (known, now) = (router.contact, now)
+        let over = contacts.filter { known != nil || $0.until <= now }
+        contacts.removeAll { known != nil || $0.until <= now }
+        for (waiting, _) in over {
+            waiting.resume(returning: known ?? .away(server: router.opening, why: "it does not answer"))
         }
     }
 
@@ -145,9 +170,12 @@ private final class Core {
 
     func stop() {
         ticks?.cancel()
+        ticks = nil
         perform(router.stop())
         for node in open.keys.sorted() { open[node]?.channel?.close(promise: nil) }
         open = [:]
+        for (waiting, _) in contacts { waiting.resume(returning: .away(server: router.opening, why: Self.stopped)) }
+        contacts = []
     }
 
     private func perform(_ actions: [RedisRouter.Action]) {
@@ -159,8 +187,6 @@ private final class Core {
                 guard open[node]?.generation == generation else { continue }
                 open.removeValue(forKey: node)?.channel?.close(promise: nil)
             case .finish(let id, let result): finish(id, result)
-            case .warn(let text, let values):
-                logger.warning("\(text)", metadata: values.mapValues { "\($0)" })
             }
         }
     }
@@ -181,16 +207,17 @@ private final class Core {
         switch place {
         case .address(let address): dial(node, address, isCluster ? .node : .master, generation)
         case .sentinel(let master, let sentinels):
-            ask(node, generation, master, sentinels, tried: 0, why: "no sentinel is configured")
+            ask(node, generation, master, sentinels, tried: 0, ("no sentinel is configured", true))
         }
     }
 
     /// One sentinel after the other, beginning with the one that answered last.
     private func ask(
-        _ node: Int, _ generation: UInt64, _ master: String, _ sentinels: [RedisAddress], tried: Int, why: String
+        _ node: Int, _ generation: UInt64, _ master: String, _ sentinels: [RedisAddress], tried: Int,
+        _ last: (why: String, unfit: Bool)
     ) {
         guard open[node]?.generation == generation else { return }
-        guard tried < sentinels.count else { return closed(node, generation, why) }
+        guard tried < sentinels.count else { return closed(node, generation, last.why, unfit: last.unfit) }
         let turn = sentinelTurn[node, default: 0] % sentinels.count
         let listener = RedisDialer.Listener(received: { _ in }, ended: { _ in })
         dialer.dial(
@@ -200,9 +227,9 @@ private final class Core {
                 switch outcome {
                 case .address(let address): dial(node, address, .master, generation)
                 case .ready(let channel, _): channel.close(promise: nil)
-                case .failed(let why):
+                case .failed(let why, let unfit):
                     sentinelTurn[node] = turn + 1
-                    ask(node, generation, master, sentinels, tried: tried + 1, why: "sentinels: \(why)")
+                    ask(node, generation, master, sentinels, tried: tried + 1, ("sentinel: \(why)", unfit))
                 }
             })
     }
@@ -231,15 +258,15 @@ private final class Core {
                     logger.log(level: level, "connected to Redis", metadata: ["address": "\(address)"])
                     perform(router.opened(node, generation, run: run, now))
                 case .address: closed(node, generation, "it answered as a sentinel")
-                case .failed(let why):
+                case .failed(let why, let unfit):
                     // The next sentinel may know better.
                     sentinelTurn[node, default: 0] += 1
-                    closed(node, generation, why)
+                    closed(node, generation, why, unfit: unfit)
                 }
             })
     }
 
-    private func closed(_ node: Int, _ generation: UInt64, _ why: String) {
+    private func closed(_ node: Int, _ generation: UInt64, _ why: String, unfit: Bool = false) {
         if open[node]?.generation == generation {
             let values: Logger.Metadata = ["server": "\(router.nodes[node].link.name)", "reason": "\(why)"]
             // Told once: attempts go on for as long as it is away.
@@ -247,7 +274,7 @@ private final class Core {
             logger.log(level: level, "no connection to Redis", metadata: values)
             open.removeValue(forKey: node)?.channel?.close(promise: nil)
         }
-        perform(router.closed(node, generation, why, now))
+        perform(router.closed(node, generation, why, unfit: unfit, now))
     }
 
     private func write(_ node: Int, _ generation: UInt64, _ items: [RedisLink.Item]) {

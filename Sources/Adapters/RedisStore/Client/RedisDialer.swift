@@ -10,7 +10,8 @@ final class RedisDialer {
     enum Outcome {
         case ready(any Channel, run: String)
         case address(RedisAddress)
-        case failed(String)
+        /// `unfit`: not before somebody has changed a setting.
+        case failed(String, unfit: Bool)
     }
 
     /// What a connection says after its greeting.
@@ -53,11 +54,13 @@ final class RedisDialer {
             greeting = Greeting(wanted: wanted, username: nil, password: config.sentinelPassword, scripts: [])
         } else {
             greeting = Greeting(
-                wanted: wanted, username: config.username, password: config.password, scripts: scripts)
+                wanted: wanted, username: config.username, password: config.password, scripts: scripts,
+                mayEvict: config.mayEvict)
         }
         let talk = Talk(greeting: greeting, listener: listener, done: done)
         let this = NIOLoopBound((talk: talk, tls: tls, made: made), eventLoop: loop)
         let name = address.host
+        let patience = TimeAmount.milliseconds(Int64(config.greetingTimeoutMS))
         ClientBootstrap(group: loop)
             .connectTimeout(.milliseconds(Int64(config.connectTimeoutMS)))
             .channelOption(.tcpOption(.tcp_nodelay), value: 1)
@@ -80,15 +83,16 @@ final class RedisDialer {
                 case .success(let channel):
                     made(channel)
                     talk.begin(channel)
+                    channel.eventLoop.scheduleTask(in: patience) { this.value.talk.giveUp() }
                 case .failure(let error): talk.ended("\(error)")
                 }
             }
     }
 
-    /// The greeting's half of a connection's life, then its listener's.
+    /// The greeting's half of a connection's life, then its listener's, if the greeting ends well.
     private final class Talk {
         private let greeting: Greeting
-        private let listener: Listener
+        private var listener: Listener?
         private var done: ((Outcome) -> Void)?
         private var replies: [RedisReply] = []
         private var channel: (any Channel)?
@@ -107,27 +111,43 @@ final class RedisDialer {
         }
 
         func received(_ more: [RedisReply]) {
-            guard let done else { return listener.received(more) }
+            guard done != nil else {
+                listener?.received(more)
+                return
+            }
             replies += more
             guard replies.count >= greeting.commands.count, let channel else { return }
-            self.done = nil
             switch greeting.judge(replies) {
-            case .ready(let run): done(.ready(channel, run: run))
-            case .address(let address):
-                done(.address(address))
-                channel.close(promise: nil)
-            case .refused(let why):
-                done(.failed(why))
-                channel.close(promise: nil)
+            case .ready(let run):
+                let done = self.done
+                self.done = nil
+                done?(.ready(channel, run: run))
+            case .address(let address): finish(.address(address))
+            case .refused(let why): finish(.failed(why, unfit: false))
+            case .unfit(let why): finish(.failed(why, unfit: true))
             }
         }
 
+        /// Whoever is connected and says nothing, a stopped process for one, is left alone.
+        func giveUp() { finish(.failed("it did not let us in in time", unfit: false)) }
+
         func ended(_ why: String) {
-            guard let done else { return listener.ended(why) }
-            self.done = nil
+            if done == nil {
+                listener?.ended(why)
+                return
+            }
             // Whoever hangs up on strangers has told them why first.
-            for case .error(let text) in replies { return done(.failed(text)) }
-            done(.failed(why))
+            let said = replies.lazy.compactMap { if case .error(let text) = $0 { text } else { nil } }.first
+            finish(.failed(said ?? why, unfit: false))
+        }
+
+        /// The connection is of no more use; what becomes of it is nobody's business.
+        private func finish(_ outcome: Outcome) {
+            guard let done else { return }
+            self.done = nil
+            listener = nil
+            done(outcome)
+            channel?.close(promise: nil)
         }
     }
 }

@@ -47,6 +47,7 @@ struct RedisLink: Sendable {
 
     let name: String
     private let config: RedisConfig
+    private let openingMS: UInt64
     private(set) var state = State.idle
     private(set) var generation: UInt64 = 0
     /// What the server is called since its start; empty while there is no connection.
@@ -56,11 +57,14 @@ struct RedisLink: Sendable {
     private var backoff: Backoff
     private var random: SeededRandom
     private var graceUntil: UInt64 = 0
-    private var reason = "no connection yet"
+    private(set) var reason = "no connection yet"
+    /// The last attempt found a server that will not do as it is set up.
+    private(set) var isUnfit = false
 
-    init(name: String, config: RedisConfig, seed: UInt64) {
+    init(name: String, config: RedisConfig, openingMS: UInt64, seed: UInt64) {
         self.name = name
         self.config = config
+        self.openingMS = openingMS
         random = SeededRandom(seed: seed)
         backoff = Backoff(firstMS: config.reconnectFirstMS, mostMS: config.reconnectMostMS)
     }
@@ -84,12 +88,13 @@ struct RedisLink: Sendable {
         guard generation == self.generation, case .opening = state else { return [.close(generation: generation)] }
         state = .ready
         self.run = run
+        isUnfit = false
         backoff.reset()
         return drain(now)
     }
 
     /// The connection is over, or never came about. What was sent is lost, the rest waits as long as the grace lasts.
-    mutating func closed(_ generation: UInt64, _ why: String, _ now: UInt64) -> [Action] {
+    mutating func closed(_ generation: UInt64, _ why: String, unfit: Bool = false, _ now: UInt64) -> [Action] {
         guard generation == self.generation else { return [] }
         switch state {
         case .idle, .waiting: return []
@@ -97,6 +102,7 @@ struct RedisLink: Sendable {
         case .opening: break
         }
         reason = why
+        isUnfit = unfit
         run = ""
         state = .waiting(until: now + backoff.nextMS(using: &random) * 1000)
         var actions: [Action] = []
@@ -140,7 +146,7 @@ struct RedisLink: Sendable {
         case .waiting(let until):
             if now >= until { actions += open(now) }
         case .opening(let since):
-            if now >= since + config.connectTimeoutMS * 1000 {
+            if now >= since + openingMS * 1000 {
                 actions += hangUp("it could not be reached in time", now)
             }
         case .ready:
@@ -169,7 +175,8 @@ struct RedisLink: Sendable {
 
     private var unreachable: Failure {
         let why = state == .ready ? "it is slow" : reason
-        return Failure(.storeUnavailable, "Redis at \(name) is not reachable: \(why)", retryAfterMS: 1000)
+        let what = isUnfit ? "cannot be used" : "is not reachable"
+        return Failure(.storeUnavailable, "Redis at \(name) \(what): \(why)", retryAfterMS: 1000)
     }
 
     private mutating func open(_ now: UInt64) -> [Action] {

@@ -25,8 +25,6 @@ struct RedisRouter: Sendable {
         case write(node: Int, generation: UInt64, [RedisLink.Item])
         case close(node: Int, generation: UInt64)
         case finish(UInt64, RedisResult)
-        /// Something an operator should see.
-        case warn(String, [String: String])
     }
 
     struct Node: Sendable {
@@ -82,7 +80,8 @@ struct RedisRouter: Sendable {
             case .address(let address): "\(address)"
             case .sentinel(let master, _): "master \(master)"
             }
-        return Node(place: place, link: RedisLink(name: name, config: config, seed: seeds.next()))
+        let link = RedisLink(name: name, config: config, openingMS: config.openingMS(place), seed: seeds.next())
+        return Node(place: place, link: link)
     }
 
     private mutating func node(at address: RedisAddress) -> Int {
@@ -144,8 +143,10 @@ struct RedisRouter: Sendable {
         act(node, nodes[node].link.opened(generation, run: run, now), now)
     }
 
-    mutating func closed(_ node: Int, _ generation: UInt64, _ why: String, _ now: UInt64) -> [Action] {
-        let actions = act(node, nodes[node].link.closed(generation, why, now), now)
+    mutating func closed(
+        _ node: Int, _ generation: UInt64, _ why: String, unfit: Bool = false, _ now: UInt64
+    ) -> [Action] {
+        let actions = act(node, nodes[node].link.closed(generation, why, unfit: unfit, now), now)
         // Whoever was promoted in its place is in the others' tables.
         guard isCluster else { return actions }
         // A node that has left the cluster is let go.
@@ -300,8 +301,42 @@ struct RedisRouter: Sendable {
         }
         let waiting = later.map(\.id)
         later = []
-        return dispatch(waiting, now)
+        // Connections are there before somebody needs them, and unfit servers are found at once.
+        let masters = wanted.sorted().flatMap { index in act(index, nodes[index].link.wake(now), now) }
+        return masters + dispatch(waiting, now)
     }
+
+    // MARK: contact
+
+    /// How the first attempts went; nil: not all of them are over.
+    var contact: RedisContact? {
+        let needed = isCluster && !wanted.isEmpty ? wanted.sorted() : Array(nodes.indices)
+        var away: RedisContact?
+        var pending = false
+        for node in needed {
+            let link = nodes[node].link
+            switch link.state {
+            case .ready: pending = pending || isCluster && wanted.isEmpty
+            case .idle, .opening: pending = true
+            case .waiting where link.isUnfit: return .unfit(server: link.name, why: link.reason)
+            case .waiting: away = away ?? .away(server: link.name, why: link.reason)
+            }
+        }
+        return pending ? nil : away ?? .ready
+    }
+
+    /// A server that is not there yet.
+    var opening: String { nodes.first { $0.link.state != .ready }?.link.name ?? nodes.first?.link.name ?? "" }
+}
+
+/// How the servers were found.
+public enum RedisContact: Equatable, Sendable {
+    /// All of them can be used.
+    case ready
+    /// One is not there; attempts go on.
+    case away(server: String, why: String)
+    /// One will not do before somebody has changed a setting, there or here.
+    case unfit(server: String, why: String)
 }
 
 /// The answer to CLUSTER SLOTS.

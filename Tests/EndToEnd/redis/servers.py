@@ -1,0 +1,155 @@
+"""Redis servers, sentinels and a relay for the end-to-end tests, each with a folder or a thread of its own."""
+import asyncio
+import os
+import pathlib
+import random
+import shutil
+import socket
+import subprocess
+import tempfile
+import threading
+import time
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+class Redis:
+    """A redis-server of its own, which forgets everything when it ends."""
+
+    def __init__(self, *arguments):
+        self.folder = tempfile.mkdtemp(prefix="martlet-redis-")
+        self.port = free_port()
+        self.command = [
+            "redis-server", "--port", str(self.port), "--bind", "127.0.0.1", "--dir", self.folder, "--save", "",
+            "--repl-diskless-sync-delay", "0", "--logfile", os.path.join(self.folder, "log"), *arguments]
+        self.process = None
+
+    def start(self):
+        self.process = subprocess.Popen(self.command, stdout=subprocess.DEVNULL)
+        wait_for(lambda: self.cli("PING").strip() == "PONG", f"{self.command[0]} does not answer")
+        return self
+
+    def cli(self, *words):
+        command = ["redis-cli", "-p", str(self.port), *words]
+        return subprocess.run(command, capture_output=True, text=True, timeout=20).stdout
+
+    def keys(self, pattern):
+        return self.cli("--scan", "--pattern", pattern).split("\n")[:-1]
+
+    def signal(self, number):
+        self.process.send_signal(number)
+
+    def kill(self):
+        """kill -9."""
+        if self.process:
+            self.process.kill()
+            self.process.wait()
+            self.process = None
+
+    @property
+    def url(self):
+        return f"redis://127.0.0.1:{self.port}"
+
+    def __enter__(self):
+        return self.start()
+
+    def __exit__(self, *_):
+        self.kill()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+class Sentinel(Redis):
+    """A sentinel that promotes the master's replica after half a second."""
+
+    def __init__(self, master):
+        super().__init__()
+        file = pathlib.Path(self.folder) / "sentinel.conf"
+        file.write_text(
+            f"port {self.port}\nbind 127.0.0.1\ndir {self.folder}\nlogfile {self.folder}/log\n"
+            f"sentinel monitor chat 127.0.0.1 {master.port} 1\nsentinel down-after-milliseconds chat 500\n"
+            "sentinel failover-timeout chat 3000\n")
+        self.command = ["redis-sentinel", str(file)]
+
+    @property
+    def url(self):
+        return f"redis+sentinel://127.0.0.1:{self.port}/chat"
+
+
+class Relay:
+    """Stands in front of a server. What comes from it is held up for `delay` seconds, and every connection is cut in the
+    middle of an answer after some random number of bytes up to `cut`."""
+
+    def __init__(self, server, delay=0.0, cut=None, seed=1):
+        self.target = server.port
+        self.delay = delay
+        self.cut = cut
+        self.cuts = 0
+        self.random = random.Random(seed)
+        self.loop = asyncio.new_event_loop()
+        self.port = None
+
+    @property
+    def url(self):
+        return f"redis://127.0.0.1:{self.port}"
+
+    def __enter__(self):
+        listening = threading.Event()
+        threading.Thread(target=self.run, args=[listening], daemon=True).start()
+        if not listening.wait(10):
+            raise RuntimeError("the relay does not listen")
+        return self
+
+    def __exit__(self, *_):
+        self.loop.call_soon_threadsafe(self.loop.stop)
+
+    def run(self, listening):
+        asyncio.set_event_loop(self.loop)
+        server = self.loop.run_until_complete(asyncio.start_server(self.serve, "127.0.0.1", 0))
+        self.port = server.sockets[0].getsockname()[1]
+        listening.set()
+        self.loop.run_forever()
+
+    async def serve(self, reader, writer):
+        try:
+            far_reader, far_writer = await asyncio.open_connection("127.0.0.1", self.target)
+        except OSError:
+            writer.close()
+            return
+        both = [
+            asyncio.ensure_future(self.forward(reader, far_writer)),
+            asyncio.ensure_future(self.hold(far_reader, writer))]
+        await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
+        for half in both:
+            half.cancel()
+        for end in (writer, far_writer):
+            end.close()
+
+    async def forward(self, reader, writer):
+        while data := await reader.read(65536):
+            writer.write(data)
+
+    async def hold(self, reader, writer):
+        left = self.random.randint(1, self.cut) if self.cut else None
+        while data := await reader.read(65536):
+            if left is not None and len(data) >= left:
+                self.cuts += 1
+                writer.write(data[:left])
+                return
+            if left is not None:
+                left -= len(data)
+            if self.delay:
+                self.loop.call_later(self.delay, writer.write, data)
+            else:
+                writer.write(data)
+
+
+def wait_for(is_so, complaint, seconds=20):
+    for _ in range(int(seconds * 20)):
+        if is_so():
+            return
+        time.sleep(0.05)
+    raise AssertionError(complaint)
