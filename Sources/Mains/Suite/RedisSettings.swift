@@ -89,8 +89,8 @@ struct RedisClients {
         }
     }
 
-    /// Looks whether the servers will do, with clients of its own that leave the complaining to the error. A server that
-    /// is away is met later: only a mistake keeps the suite from starting.
+    /// Looks whether the servers will do, with clients of its own that leave the complaining to the error. A server
+    /// that is away is met later: only a mistake keeps the suite from starting.
     static func check(_ settings: RedisSettings) async throws {
         let silent = Logger(label: "silent") { _ in SwiftLogNoOpLogHandler() }
         let clients = try RedisClients(settings, logger: silent)

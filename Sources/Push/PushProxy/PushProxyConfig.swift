@@ -9,7 +9,8 @@ public struct PushProxyConfig: Sendable, Equatable {
     /// Users in one look-up; a call with more is split over several.
     public var maxLookupUsers = 4096
     public var appendTimeoutMS: UInt32 = 5000
-    public var lookupTimeoutMS: UInt32 = 1500
+    /// Longer than Online waits for the presence store.
+    public var lookupTimeoutMS: UInt32 = 4500
     public var eventTimeoutMS: UInt32 = 1500
     /// A fault for tests: the n-th PushMessages call (from 1) is swallowed, once: neither appended nor answered.
     public var dropOnce: Int?

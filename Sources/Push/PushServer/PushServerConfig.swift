@@ -19,7 +19,8 @@ public struct PushServerConfig: Sendable, Equatable {
     public var commitTimeoutMS: UInt32 = 5000
     /// Positions are committed at most this often: a restart pushes at most that much again.
     public var commitEveryMS: UInt32 = 100
-    public var lookupTimeoutMS: UInt32 = 1500
+    /// Longer than Online waits for the presence store: one that takes two seconds for everything is slow, not down.
+    public var lookupTimeoutMS: UInt32 = 4500
     /// Records expanded by one look-up.
     public var lookupRecords = 1024
     public var planTimeoutMS: UInt32 = 5000

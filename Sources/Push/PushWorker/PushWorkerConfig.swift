@@ -7,7 +7,8 @@ public struct PushWorkerConfig: Sendable, Equatable {
     /// Deliveries in one DeliverRequest.
     public var requestDeliveries = 256
     public var deliverTimeoutMS: UInt32 = 1500
-    public var lookupTimeoutMS: UInt32 = 1500
+    /// Longer than Online waits for the presence store.
+    public var lookupTimeoutMS: UInt32 = 4500
     /// A plan is answered this long before its caller's deadline, with what is settled by then.
     public var answerEarlyMS: UInt64 = 500
     public var retryFirstMS: UInt64 = 300

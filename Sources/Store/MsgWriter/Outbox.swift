@@ -193,8 +193,8 @@ extension MsgWriterMachine {
         return actions
     }
 
-    /// The claims under which the rows of the call were stored. A unit does not outlive its bucket's claim, so the claim
-    /// of now is the one of then.
+    /// The claims under which the rows of the call were stored. A unit does not outlive its bucket's claim, so the
+    /// claim of now is the one of then.
     private func hotFences() -> [HotFence] {
         var fences: [HotFence] = []
         for task in hot.sent {
