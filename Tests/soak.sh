@@ -17,6 +17,7 @@ swift build --product martlet
 MARTLET_MUST_TRACE=1 Tests/EndToEnd/durability/run.sh
 MARTLET_CHECK_USERS=200 MARTLET_CHECK_SECONDS=30 Tests/EndToEnd/suite/run.sh
 Tests/EndToEnd/processes/run.sh
+MARTLET_OUTAGE=60 Tests/EndToEnd/redis/run.sh
 MARTLET_KILL=login,msgwriter MARTLET_KILLS=20 MARTLET_CHECK_SECONDS=120 Tests/EndToEnd/processes/run.sh
 # Each service's own executable can be built, too.
 MARTLET_EXECUTABLES=1 swift build

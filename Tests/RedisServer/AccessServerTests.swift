@@ -11,7 +11,7 @@ import Wire
     private static let rights = [
         "~m:*", "+role", "+info", "+script|load", "+eval", "+evalsha", "+ping", "+time", "+get", "+set", "+del",
         "+getrange", "+setrange", "+hget", "+hset", "+hmget", "+hdel", "+hgetall", "+zadd", "+zrem", "+zrangebyscore",
-        "+rpush", "+lpop", "+lpush", "+lindex", "+llen", "+lrange", "+ltrim", "+pexpire",
+        "+rpush", "+lpop", "+lindex", "+llen", "+lrange", "+ltrim", "+pexpire",
     ]
 
     private func refusal(_ result: RedisResult) -> String {
