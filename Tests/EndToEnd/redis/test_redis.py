@@ -102,10 +102,10 @@ def failed_over():
             running = chat(suite, 12, 8, background=True)
             time.sleep(4)
             master.kill()
-            acked = expect_clean(finish_check(running), at_least=100)["acked"]
-            assert "role:master" in replica.cli("INFO", "replication"), "nobody was promoted"
-            assert len(replica.keys("m:p{*}u:*")) >= 30, "the sessions are not where the master is now"
-            return acked
+            wait_for(lambda: "role:master" in replica.cli("INFO", "replication"), "nobody was promoted")
+            wait_for(lambda: "cmdstat_evalsha:" in replica.cli("INFO", "commandstats"), "nobody uses the new master")
+            wait_for(lambda: len(replica.keys("m:p{*}u:*")) >= 30, "the sessions are not where the master is now")
+            return expect_clean(finish_check(running), at_least=100)["acked"]
 
 
 def unfit_servers_end_the_start():
