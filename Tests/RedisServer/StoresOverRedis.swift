@@ -29,7 +29,10 @@ final class TestClient: Sendable {
             box.withLock { $0 = response.results }
             done.signal()
         }
-        done.wait()
+        if done.wait(timeout: .now() + .milliseconds(Int(timeoutMS) + 5000)) == .timedOut {
+            let failure = Failure(.internalError, "the client did not answer at all")
+            return commands.map { _ in .unknown(failure) }
+        }
         return box.withLock { $0 }
     }
 

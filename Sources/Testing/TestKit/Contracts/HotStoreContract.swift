@@ -76,6 +76,8 @@ public enum HotStoreContract {
         store.put(rows(1...10))
         store.put(rows(12...14))
         try same(try page(store, query(name, 9, 0, 20, 0)), nil, "over the hole")
+        try same(try page(store, query(name, 10, 0, 2, 0)), nil, "next to the hole")
+        try same(try page(store, query(name, 11, 0, 1, 0)), nil, "in the hole")
         try same(try page(store, query(name, 12, 0, 20, 0)), [12, 13, 14], "after the hole")
     }
 
