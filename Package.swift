@@ -103,6 +103,10 @@ let package = Package(
             name: "CSQLite", path: "Sources/CLibraries/CSQLite", pkgConfig: "sqlite3",
             providers: [.apt(["libsqlite3-dev"])]),
         .systemLibrary(name: "CEpoll", path: "Sources/CLibraries/CEpoll"),
+        .systemLibrary(
+            name: "CRdKafka", path: "Sources/CLibraries/CRdKafka", pkgConfig: "rdkafka",
+            providers: [.apt(["librdkafka-dev"])]),
+        library("Adapters", "KafkaLog", ["Ports", "CRdKafka", logging] + shared),
         library("Adapters", "EmbeddedStore", ["Ports", "CSQLite", logging] + shared),
         library(
             "Adapters", "NIOTransport",
@@ -123,7 +127,8 @@ let package = Package(
         .target(
             name: "MartletSuite",
             dependencies: roles + shared + [
-                "APIRole", "EmbeddedStore", "NIOTransport", "Ports", "Runtime", logging, arguments, nio("NIOCore"),
+                "APIRole", "EmbeddedStore", "KafkaLog", "NIOTransport", "Ports", "Runtime", logging, arguments,
+                nio("NIOCore"),
                 nio("NIOPosix"),
             ],
             path: "Sources/Mains/Suite", swiftSettings: settings),
@@ -161,7 +166,7 @@ let package = Package(
                 nio("NIOCore"), nio("NIOPosix"), nio("NIOHTTP1"), nio("NIOWebSocket"), tls, logging,
             ]),
         tests("Roles", ["OnlineRole", "RouteRole", "UserRole", "MsgReaderRole", "Wire", "RPC", "Identity", protobuf]),
-        tests("Contracts", ["EmbeddedStore", "TestKit", "Ports"] + shared),
+        tests("Contracts", ["EmbeddedStore", "KafkaLog", "CRdKafka", "TestKit", "Ports", logging] + shared),
         tests("Bench", ["MartletBench", "Wire", "Identity", nio("NIOCore")]),
         tests(
             "Client",
