@@ -27,7 +27,10 @@ public struct OneProcessSuite: Sendable {
         let wiring = Wiring(logger: logger, faults: settings.fault)
         let stores = try EmbeddedStores(folder: settings.data, files: settings.fault.files, pushLog: .memory)
         let storage = Lane.thread(name: "storage")
-        stores.host(on: wiring, storage: storage)
+        stores.host(on: wiring, storage: storage, logs: settings.log == nil ? ["msg", "push"] : ["push"])
+        let kafka = try settings.log.map {
+            try KafkaLogs($0, logs: ["msg"], on: wiring, lane: stores.logLane, instance: "suite")
+        }
         let group = MultiThreadedEventLoopGroup(numberOfThreads: Self.loopCount(settings.loops))
         let lanes = group.makeIterator().enumerated().map { Lane(name: "loop-\($0)", loop: $1) }
         wiring.pushProxy("pushproxy", on: storage)
@@ -61,6 +64,7 @@ public struct OneProcessSuite: Sendable {
         }
         await node.stop()
         try await group.shutdownGracefully()
+        kafka?.stop()
         stores.stop()
         storage.stop()
     }

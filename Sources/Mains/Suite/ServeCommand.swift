@@ -112,6 +112,8 @@ struct ServiceProcess: Sendable {
     let service: Topology.Service
     /// Longest wait for the log when a consumer leaves its group.
     private static let leaveMS: UInt32 = 1000
+    /// The log that a role uses, where the logs are not the store's.
+    private static let logs = ["msgproxy": "msg", "msgwriter": "msg", "pushproxy": "push", "pushserver": "push"]
 
     func run() async throws {
         let access = try DemoAccess.load(folder: topology.data)
@@ -123,6 +125,11 @@ struct ServiceProcess: Sendable {
             directory: wiring.directory, hosted: { wiring.hostedRoles }, secret: access.clusterSecret, group: group,
             logger: wiring.logger)
         let stores = try host(on: wiring, lane: lane)
+        let kafka = try topology.log.flatMap { address in
+            try Self.logs[service.role].map {
+                try KafkaLogs(address, logs: [$0], on: wiring, lane: lane, instance: service.name)
+            }
+        }
         do {
             try await node.listen(host: "127.0.0.1", port: service.port)
         } catch {
@@ -131,6 +138,7 @@ struct ServiceProcess: Sendable {
         node.connect(to: topology.peers(of: service).map { PeerAddress(host: "127.0.0.1", port: $0) })
         try await serve(wiring: wiring, access: access, group: group, lane: lane)
         await node.stop()
+        kafka?.stop()
         stores?.stop()
         try await group.shutdownGracefully()
     }
@@ -141,7 +149,8 @@ struct ServiceProcess: Sendable {
         switch service.role {
         case Topology.store:
             let stores = try EmbeddedStores(folder: topology.data, files: wiring.faults.files, pushLog: .folder)
-            stores.host(on: wiring, storage: Lane.thread(name: "storage"))
+            let logs: Set<String> = topology.log == nil ? ["msg", "push"] : []
+            stores.host(on: wiring, storage: Lane.thread(name: "storage"), logs: logs)
             return stores
         case "msgproxy": wiring.msgProxy(name, on: lane)
         case "pushproxy": wiring.pushProxy(name, on: lane)

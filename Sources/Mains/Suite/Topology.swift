@@ -23,6 +23,8 @@ public struct Topology: Codable, Equatable, Sendable {
     public var tlsKey: String?
     /// Whether the demo users may log in with their passwords.
     public var demoLogin: Bool
+    /// Where the logs live; nil: in the data folder, served by martlet-store.
+    public var log: String?
     /// For tests of the checker only.
     public var fault: String?
 
@@ -36,6 +38,7 @@ public struct Topology: Codable, Equatable, Sendable {
         tlsCertificate = settings.tls?.certificate
         tlsKey = settings.tls?.key
         demoLogin = settings.demoLogin
+        log = settings.log
         fault = settings.faultName
     }
 
@@ -44,7 +47,7 @@ public struct Topology: Codable, Equatable, Sendable {
         SuiteSettings(
             data: data, host: host, httpPort: httpPort, webSocketPort: webSocketPort, tcpPort: tcpPort,
             rpcPort: 0, tls: tlsCertificate.flatMap { certificate in tlsKey.map { (certificate, $0) } },
-            demoLogin: demoLogin, loops: 1, faultName: fault,
+            demoLogin: demoLogin, loops: 1, log: log, faultName: fault,
             fault: (try? fault.map(InjectedFaults.init(named:))) ?? InjectedFaults())
     }
 
