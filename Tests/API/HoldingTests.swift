@@ -68,11 +68,31 @@ import Testing
         } _: { http, _ in
             let (channel, _) = try await http.open(reading: false)
             let request = "GET /large.js HTTP/1.1\r\nHost: x\r\n\r\n"
-            try await channel.writeAndFlush(ByteBuffer(string: String(repeating: request, count: 50)))
+            try await channel.writeAndFlush(ByteBuffer(string: String(repeating: request, count: 30)))
             let began = ContinuousClock.now
             #expect(try await http.get("/").status == 200)
             #expect(ContinuousClock.now - began < .seconds(5))
             try? await channel.close()
+        }
+    }
+
+    /// A few requests behind one another are answered; thousands end their connection, and others have their turn.
+    @Test func floodsOfRequestsEndTheirConnection() async throws {
+        try await withAPI {
+            $0.limits.pipelined = 8
+        } _: { http, _ in
+            let request = "GET /nothing HTTP/1.1\r\nHost: x\r\n\r\n"
+            let last = "GET /nothing HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+            let (few, answers) = try await http.open()
+            try await few.writeAndFlush(ByteBuffer(string: String(repeating: request, count: 7) + last))
+            let told = String(decoding: try await answers.get(), as: UTF8.self)
+            #expect(told.components(separatedBy: "HTTP/1.1 404").count == 9)
+            let (many, rest) = try await http.open()
+            many.writeAndFlush(ByteBuffer(string: String(repeating: request, count: 2000)), promise: nil)
+            // A reset may take with it what was answered before.
+            let heard = String(decoding: (try? await rest.get()) ?? Data(), as: UTF8.self)
+            #expect(heard.components(separatedBy: "HTTP/1.1 404").count <= 9)
+            #expect(try await http.get("/nothing").status == 404)
         }
     }
 

@@ -99,6 +99,14 @@ struct MachineScript {
         answer(request, response.buffer)
     }
 
+    /// Tokens of the syncs that were asked for and are not answered.
+    var syncTokens: [Data] {
+        written.compactMap { frame in
+            guard frame.isRequest(4, 1), case .request(_, let body) = frame else { return nil }
+            return SyncRequest(body: body)?.token
+        }
+    }
+
     mutating func answer(_ request: Frame, _ body: ByteBuffer) {
         guard let id = request.requestID else { return }
         tell(.received(.response(requestID: id, body)))

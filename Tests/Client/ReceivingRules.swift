@@ -260,6 +260,26 @@ import Wire
         #expect(script.take().contains { $0.isRequest(4, 1) })
     }
 
+    /// What asks for a sync while one waits to go on may concern its first pages, which have come already.
+    @Test(arguments: [true, false]) func aReasonOutlivesAFailedPage(comesFirst: Bool) throws {
+        var script = MachineScript()
+        script.tell(.start)
+        script.tell(.connected)
+        script.welcome()
+        script.authenticated()
+        try script.answerSync([], more: true, token: 5)
+        let second = try #require(script.take().last { $0.isRequest(4, 1) })
+        if comesFirst { script.tell(.received(.syncNeeded(ByteBuffer()))) }
+        script.fail(second, .storeUnavailable)
+        if !comesFirst { script.tell(.received(.syncNeeded(ByteBuffer()))) }
+        script.pass(1_600)
+        #expect(script.syncTokens == [Data([5])])
+        try script.answerSync([], token: 6)
+        #expect(script.syncTokens == [Data([6])])
+        try script.answerSync([], token: 7)
+        #expect(script.syncTokens == [])
+    }
+
     @Test func everyTenMinutes() throws {
         var script = MachineScript()
         try script.goOnline()

@@ -185,6 +185,34 @@ test('SYNC_NEEDED finds what no push brought, without another message', () => {
   assert.equal(bob.chat.conversations.get(AB).unread, 2);
 });
 
+for (const comesFirst of [true, false]) {
+  const when = comesFirst ? 'before a page fails' : 'before the page that failed is asked for again';
+  test(`SYNC_NEEDED ${when} asks for one more sync: it may concern a page that has come`, () => {
+    const { world } = pair();
+    const [session] = world.server.online('bob');
+    const needed = () => session.frame({ type: T.SYNC_NEEDED, body: encode(Schemas.SyncNeeded, {}) });
+    const bytes = (text) => new TextEncoder().encode(text);
+    const tokens = [];
+    world.server.hooks.request = (frame, asker) => {
+      if (asker !== session || frame.svid !== Service.USER || frame.method !== Method.SYNC) return false;
+      tokens.push(new TextDecoder().decode(decode(Schemas.SyncRequest, frame.body).token));
+      if (tokens.length === 2) {
+        if (comesFirst) needed();
+        session.fail(frame, { code: 501, reason: 'store_unavailable', retryable: true });
+        if (!comesFirst) needed();
+        return true;
+      }
+      const answers = [['mid', true], null, ['end', false], ['later', false]];
+      const [token, more] = answers[tokens.length - 1];
+      session.answer(frame, Schemas.SyncResponse, { token: bytes(token), more, entries: [] });
+      return true;
+    };
+    needed();
+    world.run(20_000);
+    assert.deepEqual(tokens.slice(1), ['mid', 'mid', 'end']);
+  });
+}
+
 test('pushes are acknowledged cumulatively, at the latest after the named time and count', () => {
   const { world } = pair();
   const acks = () => acksOf(world, 'bob');

@@ -95,6 +95,9 @@ public struct APILimits: Sendable {
     /// Milliseconds for a response to be taken, and the least speed of large ones on top of that.
     public var responseMS: Int64 = 15_000
     public var responseBytesPerSecond: Int64 = 64 * 1024
+    /// Requests of one connection that may wait for their answers. Browsers wait for each; a connection that sends
+    /// thousands behind one another is closed, because all of them would be answered before others have their turn.
+    public var pipelined = 32
     /// Users in one `POST /v1/users`.
     public var usersPerRequest = 500
     /// Messages in one `POST /v1/messages`.

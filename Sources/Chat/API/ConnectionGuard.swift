@@ -33,7 +33,7 @@ struct GuardedHTTP: ServerChildChannel {
 struct ConnectionDeadlines {
     private let limits: APILimits
     /// Heads that came and whose response has not been handed to the socket as a whole.
-    private var unanswered = 0
+    private(set) var unanswered = 0
     /// Ends of responses that the socket has not taken yet.
     private var untaken = 0
     private var isReading = false
@@ -94,7 +94,7 @@ struct ConnectionDeadlines {
 }
 
 /// Ends a connection whose request does not come, or whose response is not taken, within the time for it as a whole:
-/// one byte now and then buys nobody a minute.
+/// one byte now and then buys nobody a minute. Also one that sends request behind request without waiting for answers.
 ///
 /// Isolation: its channel's loop.
 final class ConnectionGuard: ChannelDuplexHandler {
@@ -104,7 +104,10 @@ final class ConnectionGuard: ChannelDuplexHandler {
     typealias OutboundOut = HTTPServerResponsePart
 
     private let crowd: Crowd
+    private let pipelined: Int
     private var deadlines: ConnectionDeadlines
+    /// Too many requests behind one another: what was read with them is not looked at.
+    private var isFlooded = false
     /// The address under which this connection is counted; nil when it is not.
     private var counted: String?
     private var heardPart = false
@@ -112,6 +115,7 @@ final class ConnectionGuard: ChannelDuplexHandler {
 
     init(limits: APILimits, crowd: Crowd) {
         self.crowd = crowd
+        self.pipelined = limits.pipelined
         self.deadlines = ConnectionDeadlines(limits: limits)
     }
 
@@ -137,8 +141,14 @@ final class ConnectionGuard: ChannelDuplexHandler {
 
     func channelRead(context: ChannelHandlerContext, data: NIOAny) {
         heardPart = true
+        guard !isFlooded else { return }
         switch unwrapInboundIn(data) {
-        case .head: deadlines.heardHead(.now())
+        case .head:
+            if deadlines.unanswered >= pipelined {
+                isFlooded = true
+                return context.close(promise: nil)
+            }
+            deadlines.heardHead(.now())
         case .body: break
         case .end: deadlines.heardEnd()
         }

@@ -108,7 +108,7 @@ public struct IMMachine: RoleMachine {
             }
         }
         for group in opened {
-            batches[batch]?.open += group.calls.count
+            _ = batches.change(batch) { $0.open += group.calls.count }
             actions += open(group, now: now)
         }
         return actions + finish(batch)
@@ -217,8 +217,8 @@ public struct IMMachine: RoleMachine {
 
     /// Answers a call of which nothing is open any more.
     mutating func finish(_ batch: UInt64) -> [Action] {
-        guard let waiting = batches[batch], waiting.open == 0 else { return [] }
-        batches[batch] = nil
+        guard batches.change(batch, { $0.open == 0 }) == true, let waiting = batches.removeValue(forKey: batch)
+        else { return [] }
         var body = ServiceReplies()
         body.replies = waiting.replies
         return [.reply(waiting.id, .serviceReplies(body))]

@@ -129,8 +129,10 @@ extension IMMachine {
     private mutating func close(_ number: UInt64) -> [RoleAction<Never>] {
         guard let group = groups.removeValue(forKey: number) else { return [] }
         itemsHeld -= group.items.count
-        for (index, reply) in group.replies() { batches[group.batch]?.replies[index] = reply }
-        batches[group.batch]?.open -= group.calls.count
+        _ = batches.change(group.batch) { batch in
+            for (index, reply) in group.replies() { batch.replies[index] = reply }
+            batch.open -= group.calls.count
+        }
         return finish(group.batch)
     }
 

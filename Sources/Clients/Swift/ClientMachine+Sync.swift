@@ -9,11 +9,16 @@ extension ClientMachine {
         guard !syncRunning else { return syncAgain = true }
         syncRunning = true
         syncAgain = false
-        syncDueMS = nil
         askSync(nowMS)
     }
 
+    /// Begins a sync, or goes on with the one whose page failed.
+    mutating func syncIsDue(_ nowMS: UInt64) {
+        if syncRunning { askSync(nowMS) } else { requestSync(nowMS) }
+    }
+
     private mutating func askSync(_ nowMS: UInt64) {
+        syncDueMS = nil
         var request = SyncRequest()
         request.token = .init(syncToken)
         request.limit = 200
@@ -22,7 +27,7 @@ extension ClientMachine {
 
     mutating func syncAnswered(_ answer: Answer, _ nowMS: UInt64) {
         guard case .ok(let body) = answer, let response = try? SyncResponse(serializedBytes: body) else {
-            syncRunning = false
+            // It still runs: a reason that comes meanwhile may concern its first pages, so it asks for one more.
             syncDueMS = after(config.repeatMS, jitterMS: config.repeatMS / 2, nowMS, &random)
             return
         }

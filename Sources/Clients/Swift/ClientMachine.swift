@@ -43,6 +43,7 @@ public struct ClientMachine: Sendable {
     // Sync.
     var syncToken: [UInt8] = []
     var synced = false
+    /// From its first page until its last has come.
     var syncRunning = false
     var syncAgain = false
     var syncDueMS: UInt64?
@@ -119,7 +120,7 @@ public struct ClientMachine: Sendable {
         consider(lastWrittenMS + heartbeatMS)
         consider(lastHeardMS + 2 * heartbeatMS)
         consider(ackDueMS)
-        if !syncRunning { consider(syncDueMS) }
+        consider(syncDueMS)
         if !positionsRunning { consider(positionsDueMS) }
         consider(gapDueMS.values.min())
         consider(resendDueMS.values.min())
@@ -142,7 +143,7 @@ public struct ClientMachine: Sendable {
         if let oldest = openRequests.values.lazy.map(\.sentMS).min(), nowMS >= oldest + config.answerMS {
             return dropConnection("a request was not answered", nowMS)
         }
-        if let due = syncDueMS, nowMS >= due { requestSync(nowMS) }
+        if let due = syncDueMS, nowMS >= due { syncIsDue(nowMS) }
         if let due = positionsDueMS, nowMS >= due { sendPositions(nowMS) }
         repairGaps(nowMS)
         for key in resendDueMS.filter({ nowMS >= $0.value }).keys { resendDueMS[key] = nil }

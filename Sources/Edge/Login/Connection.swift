@@ -21,7 +21,7 @@ struct Connection: Sendable {
         handshake = Handshake(openedMicros: nowMicros)
     }
 
-    var finished: Bool { handshake == nil && session == nil }
+    var finished: Bool { session == nil && _handshake.isNil }
 
     /// Whether to start or stop reading from it; nil when it is as it should be. Nothing is read while it takes no
     /// bytes, nor while we hold too many of its own.
@@ -39,6 +39,54 @@ struct Connection: Sendable {
         if stuckMicros == 0, session?.window.hasRoom(config) == true { return true }
         session?.owesSync = true
         return false
+    }
+
+    /// What becomes of a push or a notice for this session.
+    enum Room {
+        /// The message is in the window already; the waiter was added to it.
+        case joined
+        case free
+        case full
+    }
+
+    mutating func room(
+        for conversation: String, _ seq: UInt64, notice: Bool, _ waiter: Waiter, _ config: LoginConfig
+    ) -> Room {
+        if session?.window.join(conversation, seq, notice: notice, waiter) == true { return .joined }
+        return takesPush(config) ? .free : .full
+    }
+
+    /// The frames of what came since the last time, added to the list; true when the session has used up its ids.
+    mutating func writeWindow(_ frames: inout [Frame], now: UInt64) -> Bool {
+        session?.window.write(&frames, now: now)
+        return session?.window.exhausted == true
+    }
+
+    /// When to put it into the wheel; nil when there is no need, or it is there. At most one entry is.
+    mutating func nextPushEntry(_ config: LoginConfig) -> UInt64? {
+        guard !pushEntry, let due = pushDueMicros(config) else { return nil }
+        pushEntry = true
+        return due
+    }
+
+    /// What its push entry in the wheel has found.
+    enum PushDue {
+        case nothing
+        /// Nothing was read for too long.
+        case stuck
+        /// Nothing was acknowledged for too long.
+        case unacknowledged
+        /// To be written again.
+        case again([Frame])
+    }
+
+    mutating func pushDue(now: UInt64, _ config: LoginConfig) -> PushDue {
+        pushEntry = false
+        guard session != nil else { return .nothing }
+        if stuckMicros > 0, stuckMicros + config.slowConsumerMS * 1000 <= now { return .stuck }
+        if let due = session?.window.ackDueMicros(config), due <= now { return .unacknowledged }
+        guard stuckMicros == 0, let due = session?.window.repeatDueMicros(config), due <= now else { return .nothing }
+        return .again(session?.window.again(now: now, config: config) ?? [])
     }
 
     /// When its unacknowledged frames or unread bytes have to be looked at; nil when there are none.

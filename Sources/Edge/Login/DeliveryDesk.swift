@@ -9,6 +9,19 @@ struct DeliveryDesk: Sendable {
         var results: [DeliveryResult]
         var open: Int
         let forgetMicros: UInt64
+
+        /// How many are open now.
+        mutating func settle(_ waiter: Waiter, _ hand: Hand) -> Int {
+            let item = Int(waiter.item)
+            let target = Int(waiter.target)
+            if waiter.sender {
+                results[item].senders[target] = hand
+            } else {
+                results[item].targets[target] = hand
+            }
+            open -= 1
+            return open
+        }
     }
 
     /// By call.
@@ -57,13 +70,13 @@ extension LoginMachine {
         _ target: SessionRef, _ message: PushedMessage, _ body: ByteBuffer, _ waiter: Waiter
     ) -> Hand? {
         guard let id = find(target) else { return .notHere }
-        if connections[id]?.session?.window.join(message.conversation, message.seq, notice: false, waiter) == true {
-            return nil
+        let room = connections.change(id) {
+            $0.room(for: message.conversation, message.seq, notice: false, waiter, config)
         }
-        guard connections[id]?.takesPush(config) == true else { return .full }
+        guard room == .free else { return room == .joined ? nil : .full }
         deliveries.touched.append(id)
         guard let faults = config.testFault else {
-            connections[id]?.session?.window.push(message, body: body, waiter)
+            _ = connections.change(id) { $0.session?.window.push(message, body: body, waiter) }
             return nil
         }
         deliveries.pushes += 1
@@ -83,17 +96,17 @@ extension LoginMachine {
     private mutating func notice(_ sender: SessionRef, _ delivery: Delivery, _ waiter: Waiter) -> Hand? {
         guard let id = find(sender) else { return .notHere }
         let message = delivery.message
-        if connections[id]?.session?.window.join(message.conversation, message.seq, notice: true, waiter) == true {
-            return nil
+        let room = connections.change(id) {
+            $0.room(for: message.conversation, message.seq, notice: true, waiter, config)
         }
-        guard connections[id]?.takesPush(config) == true else { return .full }
+        guard room == .free else { return room == .joined ? nil : .full }
         var stored = SeqNotice.Stored()
         stored.conversation = message.conversation
         stored.clientMsgID = delivery.clientMsgID
         stored.seq = message.seq
         stored.n = message.n
         stored.timeMs = message.timeMs
-        connections[id]?.session?.window.notice(stored, waiter)
+        _ = connections.change(id) { $0.session?.window.notice(stored, waiter) }
         deliveries.touched.append(id)
         return nil
     }
@@ -102,18 +115,8 @@ extension LoginMachine {
     func find(_ ref: SessionRef) -> ConnectionID? { sessions[ref.sessionID] }
 
     mutating func settle(_ waiter: Waiter, _ hand: Hand) {
-        guard deliveries.pending[waiter.call] != nil else { return }
-        let item = Int(waiter.item)
-        let target = Int(waiter.target)
-        if waiter.sender {
-            deliveries.pending[waiter.call]?.results[item].senders[target] = hand
-        } else {
-            deliveries.pending[waiter.call]?.results[item].targets[target] = hand
-        }
-        deliveries.pending[waiter.call]?.open -= 1
-        if deliveries.pending[waiter.call]?.open == 0, let done = deliveries.pending.removeValue(forKey: waiter.call) {
-            answer(waiter.call, done)
-        }
+        let open = deliveries.pending.change(waiter.call) { $0.settle(waiter, hand) }
+        if open == 0, let done = deliveries.pending.removeValue(forKey: waiter.call) { answer(waiter.call, done) }
     }
 
     private mutating func answer(_ call: UInt64, _ pending: DeliveryDesk.Pending) {
@@ -142,23 +145,27 @@ extension LoginMachine {
         guard !deliveries.touched.isEmpty else { return }
         let touched = deliveries.touched
         deliveries.touched = []
+        var frames: [Frame] = []
         for id in touched {
-            guard connections[id]?.session?.window.hasUnwritten == true else { continue }
-            for frame in connections[id]?.session?.window.write(now: now.micros) ?? [] { write(id, frame) }
-            if connections[id]?.session?.window.exhausted == true {
+            let exhausted = connections.change(id) { $0.writeWindow(&frames, now: now.micros) }
+            for frame in frames { write(id, frame) }
+            frames.removeAll(keepingCapacity: true)
+            if exhausted == true {
                 refuse(id, Failure(.goingAway, "the session has used up its push ids"))
-                continue
+            } else {
+                schedulePush(id)
             }
-            schedulePush(id)
         }
     }
 
     mutating func acknowledged(_ id: ConnectionID, _ pushID: UInt32) {
         var settled: [Waiter] = []
-        let ack = connections[id]?.session?.window.acknowledge(pushID, now: now.micros) { settled.append($0) }
+        let ack = connections.change(id) {
+            $0.session?.window.acknowledge(pushID, now: now.micros) { settled.append($0) }
+        }
         switch ack {
         case .impossible: return refuse(id, Failure(.unexpectedFrame, "PUSH_ACK \(pushID) was never sent"))
-        case .old, nil: return
+        case .old, nil, .some(nil): return
         case .settled: break
         }
         for waiter in settled { settle(waiter, .delivered) }
@@ -167,9 +174,12 @@ extension LoginMachine {
 
     /// SYNC_NEEDED, once there is room again for what the client would miss next.
     private mutating func payOwedSync(_ id: ConnectionID) {
-        guard connections[id]?.session?.owesSync == true, connections[id]?.takesPush(config) == true else { return }
-        connections[id]?.session?.owesSync = false
-        syncNeeded(id, "window_full")
+        let pays = connections.change(id) { connection in
+            guard connection.session?.owesSync == true, connection.takesPush(config) else { return false }
+            connection.session?.owesSync = false
+            return true
+        }
+        if pays == true { syncNeeded(id, "window_full") }
     }
 
     mutating func syncNeeded(_ id: ConnectionID, _ reason: String) {
@@ -178,26 +188,20 @@ extension LoginMachine {
         write(id, .syncNeeded(body.buffer))
     }
 
-    /// At most one entry per connection is in the wheel.
     private mutating func schedulePush(_ id: ConnectionID) {
-        guard connections[id]?.pushEntry == false, let due = connections[id]?.pushDueMicros(config) else { return }
-        connections[id]?.pushEntry = true
+        guard let due = connections.change(id, { $0.nextPushEntry(config) }) ?? nil else { return }
         wheel.add(.init(connection: id, kind: .push), atMicros: due)
     }
 
     mutating func pushDue(_ id: ConnectionID) {
-        connections[id]?.pushEntry = false
-        // Field by field: a copy of the connection would copy all that it holds.
-        guard let stuck = connections[id]?.stuckMicros, connections[id]?.session != nil else { return }
-        if stuck > 0, stuck + config.slowConsumerMS * 1000 <= now.micros {
+        switch connections.change(id, { $0.pushDue(now: now.micros, config) }) {
+        case nil: return
+        case .nothing: break
+        case .stuck:
             return refuse(id, Failure(.slowConsumer, "nothing was read for \(config.slowConsumerMS) ms"))
-        }
-        if let due = connections[id]?.session?.window.ackDueMicros(config), due <= now.micros {
+        case .unacknowledged:
             return refuse(id, Failure(.pushAckTimeout, "no PUSH_ACK for \(config.pushAckTimeoutMS) ms"))
-        }
-        if stuck == 0, let due = connections[id]?.session?.window.repeatDueMicros(config), due <= now.micros {
-            let frames = connections[id]?.session?.window.again(now: now.micros, config: config) ?? []
-            for frame in frames { write(id, frame) }
+        case .again(let frames): for frame in frames { write(id, frame) }
         }
         schedulePush(id)
     }

@@ -118,8 +118,11 @@ public struct LoginMachine: RoleMachine {
     }
 
     private mutating func frame(_ id: ConnectionID, _ frame: Frame) {
-        connections[id]?.heardMicros = now.micros
-        if connections[id]?.session != nil {
+        let isOpen = connections.change(id) {
+            $0.heardMicros = now.micros
+            return $0.session != nil
+        }
+        if isOpen == true {
             sessionFrame(id, frame)
         } else if let reaction = connections[id]?.handshake?.on(frame, config: config) {
             handshake(id, reaction)
@@ -277,7 +280,8 @@ public struct LoginMachine: RoleMachine {
 
     /// Reads from it, or not: not while it takes no bytes, nor while we hold too many of its own.
     mutating func adjustReading(_ id: ConnectionID) {
-        guard let reading = connections[id]?.changeReading(now: now.micros, config: config) else { return }
+        let change = connections.change(id) { $0.changeReading(now: now.micros, config: config) }
+        guard let reading = change ?? nil else { return }
         output(.reading(id, reading))
     }
 }

@@ -53,7 +53,6 @@ struct PushWindow: Sendable {
     @Seldom private var swapped: Entry?
 
     var isEmpty: Bool { entries.isEmpty }
-    var hasUnwritten: Bool { unwritten > 0 }
     /// The session has used up its ids and must be opened anew.
     var exhausted: Bool { lastID >= UInt32.max - 1024 }
 
@@ -106,38 +105,44 @@ struct PushWindow: Sendable {
         unwritten += 1
     }
 
-    /// The frames of what came since the last time, in the order of their new ids.
-    mutating func write(now: UInt64) -> [Frame] {
-        guard unwritten > 0 else { return [] }
+    /// Adds the frames of what came since the last time, in the order of their new ids.
+    mutating func write(_ frames: inout [Frame], now: UInt64) {
+        guard unwritten > 0 else { return }
         if unwritten == entries.count { lastRepeatMicros = now }
-        let fresh = entries.suffix(unwritten)
-        entries.removeLast(unwritten)
+        let first = entries.count - unwritten
         unwritten = 0
-        var frames: [Frame] = []
+        let notices = entries[first...].reduce(0) { $0 + ($1.notice ? 1 : 0) }
+        if notices > 0 {
+            if notices < entries.count - first { putNoticesFirst(from: first) }
+            frames.append(number(noticesFrom: first, to: first + notices, now: now))
+        }
+        for index in first + notices..<entries.count {
+            lastID += 1
+            entries[index].pushID = lastID
+            entries[index].sentMicros = now
+            if !entries[index].skipped { frames.append(.push(pushID: lastID, entries[index].body)) }
+        }
+    }
+
+    private mutating func putNoticesFirst(from first: Int) {
+        let fresh = entries[first...]
+        entries.replaceSubrange(first..., with: fresh.filter(\.notice) + fresh.filter { !$0.notice })
+    }
+
+    /// One frame for all of them: the first keeps its body.
+    private mutating func number(noticesFrom first: Int, to end: Int, now: UInt64) -> Frame {
+        lastID += 1
         var notice = SeqNotice()
-        notice.stored = fresh.compactMap(\.stored)
-        if !notice.stored.isEmpty {
-            lastID += 1
-            var body = notice.buffer
-            bytes += body.readableBytes
-            frames.append(.seqNotice(pushID: lastID, body))
-            for var entry in fresh where entry.notice {
-                entry.stored = nil
-                entry.pushID = lastID
-                entry.sentMicros = now
-                entry.body = body
-                body = ByteBuffer()
-                entries.append(entry)
-            }
+        notice.stored = entries[first..<end].compactMap(\.stored)
+        let body = notice.buffer
+        bytes += body.readableBytes
+        for index in first..<end {
+            entries[index].stored = nil
+            entries[index].pushID = lastID
+            entries[index].sentMicros = now
         }
-        for var entry in fresh where !entry.notice {
-            lastID += 1
-            entry.pushID = lastID
-            entry.sentMicros = now
-            entries.append(entry)
-            if !entry.skipped { frames.append(.push(pushID: lastID, entry.body)) }
-        }
-        return frames
+        entries[first].body = body
+        return .seqNotice(pushID: lastID, body)
     }
 
     /// Takes everything up to the id out; `settle` gets those who waited.

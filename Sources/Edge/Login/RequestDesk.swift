@@ -62,7 +62,8 @@ extension LoginMachine {
         guard drainUntilMicros == nil else {
             return fail(id, header.requestID, Failure(.goingAway, "this server is going away"))
         }
-        guard let inFlight = connections[id]?.session?.inFlight, inFlight < config.maxInFlight else {
+        let inFlight = connections.change(id) { $0.session?.inFlight ?? .max }
+        guard let inFlight, inFlight < config.maxInFlight else {
             let failure = Failure(.tooManyInFlight, "more than \(config.maxInFlight) requests in flight")
             return fail(id, header.requestID, failure)
         }
@@ -83,8 +84,10 @@ extension LoginMachine {
             return fail(id, header.requestID, Failure(.malformedRequest, text))
         }
         let held = held(header, turn, body)
-        guard let arrival = connections[id]?.session?.keys.arrive(held, key: key, now: now.micros, config: config)
-        else { return }
+        let arrived = connections.change(id) {
+            $0.session?.keys.arrive(held, key: key, now: now.micros, config: config)
+        }
+        guard let arrival = arrived ?? nil else { return }
         switch arrival {
         case .held(let ready):
             hold(id, bytes: held.body.count)
@@ -110,7 +113,7 @@ extension LoginMachine {
     }
 
     private mutating func hold(_ id: ConnectionID, bytes: Int) {
-        connections[id]?.session?.heldBytes += bytes
+        _ = connections.change(id) { $0.session?.heldBytes += bytes }
         adjustReading(id)
     }
 
@@ -120,8 +123,11 @@ extension LoginMachine {
 
     /// Adds requests of one session to the batch of their one service.
     private mutating func send(_ id: ConnectionID, _ batch: [OrderedKeys.Held], key: String?) {
-        guard let svid = batch.first?.svid, let caller = connections[id]?.session?.caller else { return }
-        connections[id]?.session?.inFlight += batch.count
+        let whose = connections.change(id) { connection -> Caller? in
+            connection.session?.inFlight += batch.count
+            return connection.session?.caller
+        }
+        guard let svid = batch.first?.svid, let caller = whose ?? nil else { return }
         let bytes = batch.reduce(0) { $0 + $1.body.count }
         if let full = requests.takeFull(svid, adding: batch.count, bytes: bytes, config: config) { handOver(full) }
         var call = ServiceCall()
@@ -144,13 +150,8 @@ extension LoginMachine {
 
     mutating func flushRequests() {
         for (id, key) in requests.takeReady() {
-            guard let inFlight = connections[id]?.session?.inFlight else { continue }
-            let room = config.maxInFlight - inFlight
-            guard room > 0 else {
-                connections[id]?.session?.stalled.append(key)
-                continue
-            }
-            send(id, connections[id]?.session?.keys.takeBatch(key, most: room) ?? [], key: key)
+            let batch = connections.change(id) { $0.session?.takeBatch(key, config) ?? [] }
+            if let batch, !batch.isEmpty { send(id, batch, key: key) }
         }
         for batch in requests.takeBatches() { handOver(batch) }
     }
@@ -195,9 +196,12 @@ extension LoginMachine {
     }
 
     private mutating func answer(_ ticket: RequestTicket, _ reply: ServiceReply) {
-        guard connections[ticket.connection]?.session != nil else { return }
-        connections[ticket.connection]?.session?.inFlight -= 1
-        connections[ticket.connection]?.session?.heldBytes -= ticket.bytes
+        let isOpen = connections.change(ticket.connection) {
+            $0.session?.inFlight -= 1
+            $0.session?.heldBytes -= ticket.bytes
+            return $0.session != nil
+        }
+        guard isOpen == true else { return }
         if reply.hasFailure {
             fail(ticket.connection, ticket.requestID, reply.failure)
         } else if reply.body.count > Self.largestAnswer {
@@ -213,9 +217,10 @@ extension LoginMachine {
     private static let largestAnswer = FrameLimits.afterLoginBytes - 5
 
     private mutating func settleKey(_ id: ConnectionID, _ key: String, _ broken: UInt16?) {
-        guard let end = connections[id]?.session?.keys.settle(key, broken: broken, now: now.micros) else { return }
+        let settled = connections.change(id) { $0.session?.keys.settle(key, broken: broken, now: now.micros) }
+        guard let end = settled ?? nil else { return }
         for held in end.late {
-            connections[id]?.session?.heldBytes -= held.body.count
+            _ = connections.change(id) { $0.session?.heldBytes -= held.body.count }
             fail(id, held.requestID, Self.resendInOrder)
         }
         if end.ready { requests.ready.append((id, key)) }
@@ -223,11 +228,8 @@ extension LoginMachine {
 
     /// There is room in flight again, and perhaps bytes to read.
     private mutating func resume(_ id: ConnectionID) {
-        guard let stalled = connections[id]?.session?.stalled else { return }
-        if !stalled.isEmpty {
-            for key in stalled { requests.ready.append((id, key)) }
-            connections[id]?.session?.stalled = []
-        }
+        guard let stalled = connections.change(id, { $0.session?.takeStalled() }) ?? nil else { return }
+        for key in stalled { requests.ready.append((id, key)) }
         adjustReading(id)
         if drainUntilMicros != nil { drainSession(id) }
     }

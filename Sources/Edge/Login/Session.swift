@@ -40,6 +40,23 @@ struct Session: Sendable {
         self.endsMicros = endsMicros
     }
 
+    /// The next batch of a listed key; empty when it has none, or nothing more may be in flight: then the key stalls.
+    mutating func takeBatch(_ key: String, _ config: LoginConfig) -> [OrderedKeys.Held] {
+        let room = config.maxInFlight - inFlight
+        guard room > 0 else {
+            stalled.append(key)
+            return []
+        }
+        return keys.takeBatch(key, most: room)
+    }
+
+    /// Keys that there may be room for again.
+    mutating func takeStalled() -> [String] {
+        guard !stalled.isEmpty else { return [] }
+        defer { stalled = [] }
+        return stalled
+    }
+
     func registration(site: String) -> Registration {
         var registration = Registration()
         registration.appID = caller.appID

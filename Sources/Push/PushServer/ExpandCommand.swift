@@ -201,7 +201,6 @@ extension PushServerMachine {
 
     @discardableResult
     private mutating func change<T>(_ key: RecordKey, _ edit: (inout PartitionWindow.Slot) -> T) -> T? {
-        guard windows[key.partition]?.life == key.life else { return nil }
-        return windows[key.partition]?.update(key.serial, edit)
+        windows.change(key.partition) { $0.life == key.life ? $0.update(key.serial, edit) : nil } ?? nil
     }
 }

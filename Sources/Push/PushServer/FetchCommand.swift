@@ -101,9 +101,10 @@ extension PushServerMachine {
         // Entries of a partition that just went away, that are behind us, or beyond the window: the latter come
         // again. Only numbers are taken out of the window here: a copy of it would make the append below copy its
         // records.
-        guard let life = windows[entry.partition]?.life, windows[entry.partition]?.takes(entry.offset) == true,
-            (windows[entry.partition]?.count ?? 0) < config.windowRecords
-        else { return }
+        let taken = windows.change(entry.partition) { window in
+            window.takes(entry.offset) && window.count < config.windowRecords ? window.life : nil
+        }
+        guard let life = taken ?? nil else { return }
         guard let record = try? PushRecord(serializedBytes: entry.record) else {
             actions.append(
                 .warn("push record does not decode", ["partition": "\(entry.partition)", "offset": "\(entry.offset)"]))
@@ -119,7 +120,7 @@ extension PushServerMachine {
         var slot = PartitionWindow.Slot(
             offset: entry.offset, bytes: entry.record.count, record: record, waiting: members)
         slot.queued = true
-        guard let serial = windows[entry.partition]?.append(slot) else { return }
+        guard let serial = windows.change(entry.partition, { $0.append(slot) }) else { return }
         expansion.append(RecordKey(partition: entry.partition, life: life, serial: serial))
     }
 

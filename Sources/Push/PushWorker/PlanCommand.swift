@@ -47,11 +47,13 @@ extension PushWorkerMachine {
 
     /// One job of a delivery is over.
     mutating func settle(_ job: Job) -> [RoleAction<Never>] {
-        guard plans[job.plan] != nil else { return [] }
-        plans[job.plan]?.open[job.batch][job.index] -= 1
-        guard plans[job.plan]?.open[job.batch][job.index] == 0 else { return [] }
-        plans[job.plan]?.unsettled -= 1
-        return plans[job.plan]?.unsettled == 0 ? answer(job.plan) : []
+        let settled = plans.change(job.plan) { plan in
+            plan.open[job.batch][job.index] -= 1
+            guard plan.open[job.batch][job.index] == 0 else { return false }
+            plan.unsettled -= 1
+            return plan.unsettled == 0
+        }
+        return settled == true ? answer(job.plan) : []
     }
 
     /// Answers a plan. A delivery that is not settled by now has no hands in the answer: PushServer looks it up

@@ -11,6 +11,9 @@
         if let wrappedValue { box = [wrappedValue] }
     }
 
+    /// Asked without touching the value.
+    @inlinable public var isNil: Bool { box.isEmpty }
+
     @inlinable public var wrappedValue: Value? {
         _read {
             if box.isEmpty {

@@ -5,7 +5,9 @@
 /// Order is not defined, as in a dictionary.
 @frozen public struct SlotTable<Key: Hashable & Sendable, Value: Sendable>: Sendable {
     @usableFromInline var places: [Key: Int] = [:]
-    @usableFromInline var slots: [Value?] = []
+    /// The first slot is what a key without a value has: always nil. So the accessors below yield at one place, and the
+    /// compiler can inline them; with two it calls a coroutine, which allocates its frame.
+    @usableFromInline var slots: [Value?] = [nil]
     @usableFromInline var free: [Int] = []
 
     @inlinable public init() {}
@@ -16,23 +18,36 @@
 
     /// The value, to be read or changed in place; nil when there is none. Setting nil removes it.
     @inlinable public subscript(key: Key) -> Value? {
-        _read {
-            if let place = places[key] {
-                yield slots[place]
-            } else {
-                yield nil
-            }
+        @inline(__always) _read {
+            yield slots[places[key] ?? 0]
         }
-        _modify {
-            if let place = places[key] {
-                yield &slots[place]
-                if case .none = slots[place] { drop(key, place) }
-            } else {
-                var value: Value?
-                yield &value
-                if let value { insert(value, key) }
+        @inline(__always) _modify {
+            let place = places[key] ?? 0
+            // Also when the caller throws meanwhile.
+            defer {
+                if case .none = slots[place] {
+                    if place != 0 { drop(key, place) }
+                } else if place == 0 {
+                    settle(key)
+                }
             }
+            yield &slots[place]
         }
+    }
+
+    /// Changes or reads the value in place; nil when there is none. On the message path rather than the subscript:
+    /// where the compiler does not inline that, each access allocates a frame.
+    @inlinable @inline(__always)
+    public mutating func change<Result>(_ key: Key, _ body: (inout Value) -> Result) -> Result? {
+        guard let place = places[key] else { return nil }
+        return body(&slots[place]!)
+    }
+
+    /// A key without a value was given one.
+    @inlinable mutating func settle(_ key: Key) {
+        var value: Value?
+        swap(&value, &slots[0])
+        if let value { insert(value, key) }
     }
 
     /// Puts a value in where there is none.
@@ -69,7 +84,7 @@
         return found
     }
 
-    @usableFromInline mutating func insert(_ value: Value, _ key: Key) {
+    @inlinable mutating func insert(_ value: Value, _ key: Key) {
         if let place = free.popLast() {
             slots[place] = value
             places[key] = place
@@ -79,7 +94,7 @@
         }
     }
 
-    @usableFromInline mutating func drop(_ key: Key, _ place: Int) {
+    @inlinable mutating func drop(_ key: Key, _ place: Int) {
         places[key] = nil
         free.append(place)
     }

@@ -116,6 +116,25 @@ def bodies_that_do_not_come(ports, count=700):
     return f"{count} bodies that do not come ended {time.monotonic() - began:.1f} s after their heads"
 
 
+def request_floods(ports, count=200, requests=2000):
+    """Thousands of requests behind one another whose answers nobody reads: their connections end, others are served."""
+    flood = b"GET /chat.js HTTP/1.1\r\nHost: x\r\n\r\n" * requests
+    socks = []
+    for index in range(count):
+        sock = connect(ports["http"], f"127.0.0.{2 + index % 4}")
+        sock.setblocking(False)
+        try:
+            sock.send(flood)
+        except OSError:
+            pass
+        socks.append(sock)
+    slowest = max(answers(ports) for _ in range(5))
+    for sock in socks:
+        sock.close()
+    assert slowest < 5, f"somebody else waited {slowest:.1f} s"
+    return f"beside {count} connections with {requests} requests each somebody else waited {slowest:.2f} s at most"
+
+
 def giant_lengths(ports, count=300):
     """Frames that claim to be huge are not waited for: the connection ends long before the handshake time-out."""
     lengths = [b"\xff\xff\xff\x7f", b"\xff\xff\xff\xff\x0f", wire.varint(1 << 20), b"\x80\x80\x80\x80\x80"]

@@ -121,7 +121,7 @@ def main():
         told = []
         try:
             for attack in (attacks.noise_and_half_frames, attacks.giant_lengths, attacks.floods_before_login,
-                           attacks.bodies_that_do_not_come, attacks.silent):
+                           attacks.bodies_that_do_not_come, attacks.request_floods, attacks.silent):
                 told.append(attack(suite.ports))
                 print(told[-1], f"VmHWM {high_water(suite) / MIB:.0f} MiB", flush=True)
             told.append(slow_readers(suite))

@@ -124,21 +124,30 @@ export class Chat {
       return;
     }
     this.syncing = true;
+    this.askSync(now);
+  }
+
+  /** The next page, or again the one that failed. */
+  askSync(now) {
     this.syncAt = Infinity;
     const body = encode(Schemas.SyncRequest, { token: this.syncToken, limit: MOST_PAGE });
     const call = { svid: Service.USER, method: Method.SYNC, body };
     this.link.request(call, (bytes, at) => this.syncPage(decode(Schemas.SyncResponse, bytes), at), (failure, at) => {
-      this.syncing = false;
+      // The sync goes on: a reason that comes meanwhile may concern its first pages, so it asks for one more.
       if (this.link.ready) this.syncAt = at + Math.max(RETRY_MS, failure.retryAfterMs) * (1 + this.options.random());
     }, now);
   }
 
   syncPage(page, now) {
-    this.syncing = false;
     this.syncToken = page.token;
     for (const entry of page.entries) this.syncEntry(entry, now);
-    if (page.more || this.syncAgain) {
-      if (!page.more) this.syncAgain = false;
+    if (page.more) {
+      this.askSync(now);
+      return;
+    }
+    this.syncing = false;
+    if (this.syncAgain) {
+      this.syncAgain = false;
       this.sync(now);
       return;
     }
@@ -487,7 +496,10 @@ export class Chat {
     this.link.tick(now);
     this.people.tick(now);
     if (!this.link.ready) return;
-    if (this.syncAt <= now) this.sync(now);
+    if (this.syncAt <= now) {
+      if (this.syncing) this.askSync(now);
+      else this.sync(now);
+    }
     if (this.gapsAt <= now) this.repairGaps(now);
     this.marks.tick(now);
     if (this.pageAt <= now) {

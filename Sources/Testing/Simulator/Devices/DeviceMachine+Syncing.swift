@@ -10,11 +10,13 @@ extension DeviceMachine {
     mutating func wantSync() {
         guard phase == .ready, config.rules.syncs else { return }
         guard !syncing else { return syncAgain = true }
-        (syncing, syncAgain, syncAtMS) = (true, false, nil)
+        (syncing, syncAgain) = (true, false)
         askSync()
     }
 
-    private mutating func askSync() {
+    /// The next page, or again the one that failed.
+    mutating func askSync() {
+        syncAtMS = nil
         var request = SyncRequest()
         request.token = syncToken
         // Small pages, so that there are several.
@@ -24,7 +26,7 @@ extension DeviceMachine {
 
     mutating func syncAnswered(_ answer: Result<Data, Failure>) {
         guard case .success(let body) = answer, let response = try? SyncResponse(serializedBytes: body) else {
-            syncing = false
+            // The sync goes on: a reason that comes meanwhile may concern its first pages, so it asks for one more.
             syncAtMS = nowMS + UInt64.random(in: 250...750, using: &random)
             return
         }

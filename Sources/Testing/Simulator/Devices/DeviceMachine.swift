@@ -59,6 +59,7 @@ public struct DeviceMachine: RoleMachine {
     var syncToken = Data()
     var syncing = false
     var syncAgain = false
+    /// When a page that failed is asked for again.
     var syncAtMS: UInt64?
     /// Push ids: the end of the unbroken run, what came early, and since when something is unacknowledged.
     var unbroken: UInt32 = 0
@@ -240,7 +241,7 @@ public struct DeviceMachine: RoleMachine {
         case .ready:
             if nowMS >= heardMS + 2 * heartbeatMS { return leave() }
             endOverdue()
-            if let due = syncAtMS, due <= nowMS { wantSync() }
+            if let due = syncAtMS, due <= nowMS { askSync() }
             for name in names { resendIfDue(name) }
             repairHoles()
             tellState()
