@@ -14,6 +14,10 @@ public struct KafkaSettings: Sendable, Equatable {
     public var development = false
     /// Copies of a topic that is made here, and what is demanded of one that is there.
     public var replicas: Int32 { development ? 1 : 3 }
+    /// Whether a member's name outlives its process, as the names of services do: then the process that is started again
+    /// after a crash takes the place of the dead one at once, and a member that leaves keeps its share until its session
+    /// ends. Otherwise it is the other way round. No two processes may have one name.
+    public var lastingMembers = true
     /// Properties of librdkafka by name, for example `security.protocol` and `sasl.password`. None that the adapter
     /// owns.
     public var properties: [String: String] = [:]
@@ -30,6 +34,9 @@ public struct KafkaSettings: Sendable, Equatable {
     public var identityTopic: String { identity ?? topic + ".identity" }
     /// Another name for it.
     public var identity: String?
+
+    /// A group's name at the brokers, where all logs share one name space.
+    func group(_ name: String) -> String { "\(topic).\(name)" }
 
     /// Beginnings of the names of properties that an operator may set: how to reach brokers, never what is promised.
     static let passed = [
@@ -65,6 +72,11 @@ public struct KafkaSettings: Sendable, Equatable {
             switch pair[0] {
             case "development": settings.development = pair[1] == "true"
             case "topics": settings.topic = pair[1] + log
+            case "members":
+                guard ["lasting", "passing"].contains(pair[1]) else {
+                    throw StoreOpenError(.other, "members in the log's address are lasting or passing")
+                }
+                settings.lastingMembers = pair[1] == "lasting"
             default: settings.properties[pair[0]] = pair[1]
             }
         }

@@ -4,7 +4,7 @@ import Testing
 /// Seeded histories against librdkafka's mock cluster. `MARTLET_KAFKA_SEEDS=1000` runs as many, `MARTLET_SEED=17` one.
 @Suite(.serialized) struct KafkaHistoryTests {
     /// Histories that run at the same time: each spends most of its time waiting for its group.
-    private static let abreast = 8
+    private static let abreast = 12
 
     private var seeds: [UInt64] {
         let environment = ProcessInfo.processInfo.environment

@@ -108,11 +108,14 @@ import Testing
         #expect(settings.development)
         #expect(settings.properties == ["security.protocol": "sasl_ssl", "sasl.password": "x=y"])
         #expect(try KafkaSettings.parse("kafka://a:1", log: "msg").development == false)
+        #expect(try KafkaSettings.parse("kafka://a:1", log: "msg").lastingMembers)
+        #expect(try !KafkaSettings.parse("kafka://a:1?members=passing", log: "msg").lastingMembers)
+        #expect(settings.group("g") == "\(settings.topic).g", "each log has its own groups")
     }
 
     @Test(arguments: [
         "", "kafka://", "redis://a:1", "kafka://a/b", "kafka://a:1?x", "kafka://a:1?acks=1",
-        "kafka://a:1?enable.idempotence=false", "kafka://a:1?auto.offset.reset=latest",
+        "kafka://a:1?members=some", "kafka://a:1?enable.idempotence=false", "kafka://a:1?auto.offset.reset=latest",
     ]) func whatBreaksAPromiseCannotBeSet(_ address: String) {
         #expect(throws: StoreOpenError.self) { try KafkaSettings.parse(address, log: "msg") }
     }

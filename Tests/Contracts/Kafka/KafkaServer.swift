@@ -12,8 +12,7 @@ final class KafkaServer: @unchecked Sendable {
     let port: Int
     private let program: String
     private let folder: URL
-    private var process: Process?
-    private var ended = DispatchSemaphore(value: 0)
+    private var pid: pid_t?
 
     init() throws {
         guard let program = Self.program else { throw StoreOpenError(.other, "MARTLET_KAFKA_SERVER is not set") }
@@ -28,30 +27,52 @@ final class KafkaServer: @unchecked Sendable {
         try? FileManager.default.removeItem(at: folder)
     }
 
+    /// Not with Foundation's Process: that passes on the mask of the thread it is called on, and a server whose SIGTERM is
+    /// blocked never stops cleanly.
     func start() throws {
-        let process = Process()
-        process.executableURL = URL(fileURLWithPath: program)
-        process.arguments = ["start", "--only", "kafka", "--kafka-port", "\(port)", "--data-dir", folder.path]
-        process.standardOutput = FileHandle.nullDevice
-        process.standardError = FileHandle.nullDevice
-        let ended = DispatchSemaphore(value: 0)
-        process.terminationHandler = { _ in ended.signal() }
-        try process.run()
-        self.process = process
-        self.ended = ended
+        var attributes = posix_spawnattr_t()
+        posix_spawnattr_init(&attributes)
+        defer { posix_spawnattr_destroy(&attributes) }
+        var none = sigset_t()
+        sigemptyset(&none)
+        posix_spawnattr_setsigmask(&attributes, &none)
+        posix_spawnattr_setflags(&attributes, Int16(POSIX_SPAWN_SETSIGMASK))
+        var files = posix_spawn_file_actions_t()
+        posix_spawn_file_actions_init(&files)
+        defer { posix_spawn_file_actions_destroy(&files) }
+        for descriptor in [STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO] {
+            posix_spawn_file_actions_addopen(&files, descriptor, "/dev/null", O_RDWR, 0)
+        }
+        let words = [program, "start", "--only", "kafka", "--kafka-port", "\(port)", "--data-dir", folder.path]
+        var arguments: [UnsafeMutablePointer<CChar>?] = words.map { strdup($0) } + [nil]
+        defer { for argument in arguments { free(argument) } }
+        var pid: pid_t = 0
+        guard posix_spawn(&pid, program, &files, &attributes, &arguments, environ) == 0 else {
+            throw StoreOpenError(.other, "\(program) cannot be started")
+        }
+        self.pid = pid
     }
 
-    /// A clean stop: what it acknowledged is kept.
-    func stop() {
-        guard let process, process.isRunning else { return }
-        process.terminate()
-        if ended.wait(timeout: .now() + 20) == .timedOut { kill(process.processIdentifier, SIGKILL) }
+    /// A clean stop: what it acknowledged is kept. False when it had to be killed.
+    @discardableResult
+    func stop() -> Bool {
+        guard let pid else { return true }
+        self.pid = nil
+        kill(pid, SIGTERM)
+        for _ in 0..<1000 {
+            if waitpid(pid, nil, WNOHANG) == pid { return true }
+            usleep(10_000)
+        }
+        kill(pid, SIGKILL)
+        waitpid(pid, nil, 0)
+        return false
     }
 
     func settings(topics: String) -> KafkaSettings {
         var settings = KafkaSettings(brokers: "127.0.0.1:\(port)", log: "msg", topic: topics + "-msg")
         settings.partitions = 4
         settings.development = true
+        settings.lastingMembers = false
         settings.limits.sessionMS = 6000
         settings.limits.heartbeatMS = 300
         return settings

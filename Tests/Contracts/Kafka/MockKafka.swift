@@ -58,6 +58,8 @@ final class MockKafka: @unchecked Sendable {
         var settings = KafkaSettings(brokers: addresses, log: log)
         settings.partitions = partitions
         settings.development = true
+        // Members of tests leave for good, and others wait for what they had.
+        settings.lastingMembers = false
         settings.limits.sessionMS = 6000
         settings.limits.heartbeatMS = 200
         settings.limits.askMS = 700
@@ -81,7 +83,7 @@ final class MockKafka: @unchecked Sendable {
         rd_kafka_mock_partition_set_leader(cluster, topic, partition, broker)
     }
     func coordinate(_ group: String, by broker: Int32) {
-        rd_kafka_mock_coordinator_set(cluster, "group", group, broker)
+        rd_kafka_mock_coordinator_set(cluster, "group", "msg." + group, broker)
     }
 }
 
@@ -124,20 +126,27 @@ final class HostedKafka: Sendable {
     private let hosted: HostedLog<KafkaLogMachine>
 
     /// Opens on a thread of its own: it blocks, and tests share few.
-    static func open(_ settings: KafkaSettings) async throws -> HostedKafka {
+    ///
+    /// - Parameter lettingGoMS: how long a member takes to let go what the group takes away, as one with work under way
+    ///   does.
+    static func open(_ settings: KafkaSettings, lettingGoMS: Int = 0) async throws -> HostedKafka {
         try await withCheckedThrowingContinuation { continuation in
             OwnedThread.start(name: "open") {
-                continuation.resume(with: Result { try HostedKafka(settings) })
+                continuation.resume(with: Result { try HostedKafka(settings, lettingGoMS) })
             }
         }
     }
 
-    private init(_ settings: KafkaSettings) throws {
+    private init(_ settings: KafkaSettings, _ lettingGoMS: Int) throws {
         var logger = Logger(label: "kafka")
         logger.logLevel = ProcessInfo.processInfo.environment["MARTLET_KAFKA_LOG"] == nil ? .critical : .debug
         let log = try KafkaLog.open(settings, logger: logger)
         self.log = log
-        hosted = try HostedLog(log.machine(), output: { log.perform($0) }) { host, lane in
+        let perform: @Sendable (KafkaCommand) -> Void = { command in
+            guard lettingGoMS > 0, case .unassign = command else { return log.perform(command) }
+            DispatchQueue.global().asyncAfter(deadline: .now() + .milliseconds(lettingGoMS)) { log.perform(command) }
+        }
+        hosted = try HostedLog(log.machine(), output: perform) { host, lane in
             try log.begin { event in lane.run { host.input(event) } }
         }
     }
@@ -157,9 +166,9 @@ final class HostedKafka: Sendable {
 
     /// Opens, runs the body, stops whatever happens.
     static func with<T: Sendable>(
-        _ settings: KafkaSettings, _ body: (HostedKafka) async throws -> T
+        _ settings: KafkaSettings, lettingGoMS: Int = 0, _ body: (HostedKafka) async throws -> T
     ) async throws -> T {
-        let hosted = try await open(settings)
+        let hosted = try await open(settings, lettingGoMS: lettingGoMS)
         do {
             let result = try await body(hosted)
             await hosted.stop()

@@ -1,4 +1,6 @@
-"""The suite with its log in Kafka: a check through a clean restart of the server, and one over separate processes."""
+"""The suite with its log in Kafka, checked while the server restarts cleanly, while the suite is killed with -9, while
+connections are cut half-way through a reply, and, as processes, while MsgWriter is killed. The checker fails when a message
+is lost, doubled or out of order."""
 import os
 import pathlib
 import shutil
@@ -11,6 +13,7 @@ import time
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 from harness import MARTLET, Suite, expect_clean, finish_check, summary
+from relay import Relay
 
 PROGRAM = os.environ["MARTLET_KAFKA_SERVER"]
 
@@ -25,9 +28,9 @@ class Kafka:
             self.port = probe.getsockname()[1]
         self.process = None
 
-    @property
-    def address(self):
-        return f"kafka://127.0.0.1:{self.port}?development=true"
+    def address(self, topics, port=None):
+        """Each suite has topics of its own, and so groups of its own."""
+        return f"kafka://127.0.0.1:{port or self.port}?development=true&topics={topics}-"
 
     def start(self):
         self.process = subprocess.Popen(
@@ -63,28 +66,69 @@ def refused(*options):
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def restarted_run(kafka, suite):
+def restarted_run(kafka):
     """The server of the log stops cleanly and comes back while clients send."""
-    running = suite.check("--users", "10", "--seconds", "6", "--seed", "1", background=True)
-    time.sleep(3)
-    kafka.stop()
-    kafka.start()
-    return expect_clean(finish_check(running), at_least=100)
+    with Suite("--log", kafka.address("restart")) as suite:
+        running = suite.check("--users", "10", "--seconds", "6", "--seed", "1", background=True)
+        time.sleep(3)
+        kafka.stop()
+        kafka.start()
+        return expect_clean(finish_check(running), at_least=100)
+
+
+def killed_run(kafka):
+    """The whole suite dies while clients send and is started again over the same folder and the same log."""
+    with Suite("--log", kafka.address("killed")) as suite:
+        running = suite.check("--users", "10", "--seconds", "8", "--seed", "2", background=True)
+        for _ in range(2):
+            time.sleep(2.5)
+            suite.kill()
+            suite.start()
+        during = expect_clean(finish_check(running), at_least=100)
+        began = time.monotonic()
+        expect_clean(suite.check("--users", "4", "--seconds", "1", "--seed", "4"), at_least=4)
+        took = time.monotonic() - began
+        assert took < 15, f"{took:.1f} s for a check of one second after a kill"
+        return during
+
+
+def cut_run(kafka):
+    """Connections to the server end half-way through its answers, again and again."""
+    relay = Relay(kafka.port, seed=5)
+    try:
+        with Suite("--log", kafka.address("cut", relay.port)) as suite:
+            running = suite.check("--users", "10", "--seconds", "8", "--seed", "5", background=True)
+            for _ in range(8):
+                time.sleep(0.9)
+                relay.cut(2)
+            result = expect_clean(finish_check(running), at_least=50)
+            assert relay.cuts >= 10, f"only {relay.cuts} answers were cut"
+            return {**result, "cuts": relay.cuts}
+    finally:
+        relay.close()
+
+
+def apart_run(kafka):
+    """Separate processes, both logs in Kafka; those that read or write them are killed while clients send."""
+    with Suite("--processes", "--log", kafka.address("processes")) as suite:
+        return expect_clean(
+            suite.check(
+                "--users", "10", "--seconds", "15", "--seed", "3", "--kill", "msgwriter,msgproxy,msgwriter,pushserver",
+                "--pids", str(suite.folder / "pids.json")), at_least=50)
 
 
 def main():
     with Kafka() as kafka:
         strict = refused("--log", f"kafka://127.0.0.1:{kafka.port}")
         assert "msg" in strict, strict
-        with Suite("--log", kafka.address) as suite:
-            first = restarted_run(kafka, suite)
-        with Suite("--processes", "--log", kafka.address + "&topics=processes-") as suite:
-            apart = expect_clean(suite.check("--users", "10", "--seconds", "4", "--seed", "3"), at_least=20)
-        short = refused("--log", kafka.address + "&acks=1")
+        short = refused("--log", kafka.address("short") + "&acks=1")
         assert "acks" in short, short
+        restarted, killed, cut, apart = (run(kafka) for run in (restarted_run, killed_run, cut_run, apart_run))
+        assert apart["kills"] == 4, apart["kills"]
     summary(
-        f"acked {first['acked']} (server restarted) + {apart['acked']} (processes), "
-        f"nothing lost, doubled, reordered; p99 {first['latency_ms']['p99']} ms")
+        f"acked {restarted['acked']} (server restarted), {killed['acked']} (suite killed twice), {cut['acked']} "
+        f"({cut['cuts']} answers cut), {apart['acked']} (processes, {apart['kills']} killed): nothing lost, doubled, "
+        f"reordered; p99 {restarted['latency_ms']['p99']} ms")
 
 
 main()

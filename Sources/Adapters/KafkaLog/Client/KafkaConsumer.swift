@@ -47,7 +47,8 @@ final class KafkaConsumer: @unchecked Sendable {
             | RD_KAFKA_EVENT_REBALANCE | RD_KAFKA_EVENT_OFFSET_COMMIT
         handle = try KafkaHandle(
             .consumer, name: "\(settings.log)-\(id.group)-\(id.member)",
-            properties: Self.properties(settings, group: id.group) + [("client.id", id.member)], events: events)
+            properties: Self.properties(settings, group: settings.group(id.group)) + Self.name(id, settings),
+            events: events)
         handle.keep(Self.freesLate)
         pump = KafkaPump(handle)
         let list = PartitionList(settings.topic, [(partition: 0, offset: Int64(RD_KAFKA_OFFSET_INVALID))])
@@ -57,6 +58,12 @@ final class KafkaConsumer: @unchecked Sendable {
             throw StoreOpenError(.other, "cannot subscribe to \(settings.topic): \(KafkaText.name(error))")
         }
         pump.start(serve: { [self] in serve($0) }, done: { [self] in endBatch() })
+    }
+
+    /// Who it is to the group.
+    private static func name(_ id: MemberID, _ settings: KafkaSettings) -> [(String, String)] {
+        let name = [("client.id", id.member)]
+        return settings.lastingMembers ? name + [("group.instance.id", id.member)] : name
     }
 
     static func properties(_ settings: KafkaSettings, group: String) -> [(String, String)] {
@@ -308,6 +315,9 @@ final class KafkaConsumer: @unchecked Sendable {
             return
         }
         _ = tell.take(event, of: handle.name)
-        if rd_kafka_event_error_is_fatal(event) != 0 { deliver(.memberFailed(id, KafkaText.name(error))) }
+        guard rd_kafka_event_error_is_fatal(event) != 0 else { return }
+        let isFenced = rd_kafka_fatal_error(handle.raw, nil, 0) == RD_KAFKA_RESP_ERR_FENCED_INSTANCE_ID
+        let why = isFenced ? "another process has the name of this member" : KafkaText.name(error)
+        deliver(.memberFailed(id, why))
     }
 }

@@ -91,7 +91,7 @@ public enum LogPortContract {
     }
 
     private static func unknownLog(_ port: LogPort) async throws {
-        let other = LogPort(log: "other", groups: port.groups, ask: port.ask)
+        let other = LogPort(log: "other", ask: port.ask)
         var append = LogAppend()
         append.log = "other"
         append.entries = [entry(0, "a")]

@@ -5,13 +5,10 @@ import Wire
 /// A port role `log` that can be asked, wherever it lives.
 public struct LogPort: Sendable {
     public let log: String
-    /// Before the names of groups: they are one name space of a broker, whatever the log.
-    public let groups: String
     public let ask: @Sendable (Payload) async -> CallResult
 
-    public init(log: String = "msg", groups: String = "", ask: @escaping @Sendable (Payload) async -> CallResult) {
+    public init(log: String = "msg", ask: @escaping @Sendable (Payload) async -> CallResult) {
         self.log = log
-        self.groups = groups
         self.ask = ask
     }
 
@@ -46,7 +43,7 @@ public struct LogReader: Sendable {
 
     public init(_ port: LogPort, group: String, member: String) {
         self.port = port
-        self.group = group.isEmpty ? group : port.groups + group
+        self.group = group
         self.member = member
     }
 
