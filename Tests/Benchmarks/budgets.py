@@ -146,7 +146,7 @@ class Probes:
     def __init__(self, pid):
         self.group = f"martlet_budget_{os.getpid()}"
         self.events = []
-        self.library = c_library(pathlib.Path(f"/proc/{pid}/maps").read_text())
+        self.libc = c_library(pathlib.Path(f"/proc/{pid}/maps").read_text())
 
     def add(self):
         """All of them or none."""
@@ -154,7 +154,7 @@ class Probes:
             for name in ALLOCATORS:
                 # perf takes an event's name for taken when another group has it, so the name has the number, too.
                 event = f"{self.group}:{name}_{os.getpid()}"
-                run("perf", "probe", "-x", self.library, "--add", f"{event}={name}")
+                run("perf", "probe", "-x", self.libc, "--add", f"{event}={name}")
                 self.events.append(event)
         except Unavailable:
             self.remove()

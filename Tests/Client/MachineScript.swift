@@ -78,12 +78,17 @@ struct MachineScript {
         tell(.received(.authenticated(answer.buffer)))
     }
 
-    /// Connected, logged in, and synced with these entries; nothing left to take.
-    mutating func goOnline(_ entries: [ConversationEntry] = []) throws {
+    /// Connected and logged in; the first sync is asked for.
+    mutating func logIn() {
         if connects.isEmpty { tell(.start) }
         tell(.connected)
         welcome()
         authenticated()
+    }
+
+    /// Connected, logged in, and synced with these entries; nothing left to take.
+    mutating func goOnline(_ entries: [ConversationEntry] = []) throws {
+        logIn()
         try answerSync(entries)
         written = []
         notices = []

@@ -179,10 +179,7 @@ import Wire
 @Suite struct SyncRules {
     @Test func theFirstSyncShowsTheNewestPage() throws {
         var script = MachineScript()
-        script.tell(.start)
-        script.tell(.connected)
-        script.welcome()
-        script.authenticated()
+        script.logIn()
         try script.answerSync([MachineScript.entry(head: 1_000, unread: 3, read: 997)])
         let request = try #require(script.take().first { $0.isRequest(6, 1) })
         guard case .request(_, let body) = request, let query = HistoryRequest(body: body)?.queries.first else {
@@ -203,10 +200,7 @@ import Wire
 
     @Test func pushesBeforeTheSyncAnswerWaitForIt() throws {
         var script = MachineScript()
-        script.tell(.start)
-        script.tell(.connected)
-        script.welcome()
-        script.authenticated()
+        script.logIn()
         script.push(1, 1_001)
         #expect(script.notices.shown.isEmpty)
         try script.answerSync([MachineScript.entry(head: 1_000)])
@@ -217,10 +211,7 @@ import Wire
 
     @Test func pagesAreAskedToTheEndAndTheTokenIsKept() throws {
         var script = MachineScript()
-        script.tell(.start)
-        script.tell(.connected)
-        script.welcome()
-        script.authenticated()
+        script.logIn()
         try script.answerSync([], more: true, token: 5)
         let second = try #require(script.written.last)
         guard case .request(_, let body) = second else {
@@ -238,10 +229,7 @@ import Wire
 
     @Test func syncNeededDuringASyncMeansOnceMore() throws {
         var script = MachineScript()
-        script.tell(.start)
-        script.tell(.connected)
-        script.welcome()
-        script.authenticated()
+        script.logIn()
         script.tell(.received(.syncNeeded(ByteBuffer())))
         #expect(script.written.filter { $0.isRequest(4, 1) }.count == 1)
         try script.answerSync()
@@ -250,10 +238,7 @@ import Wire
 
     @Test func aFailedSyncIsRepeated() throws {
         var script = MachineScript()
-        script.tell(.start)
-        script.tell(.connected)
-        script.welcome()
-        script.authenticated()
+        script.logIn()
         let request = try #require(script.take().last)
         script.fail(request, .storeUnavailable)
         script.pass(1_600)
@@ -263,10 +248,7 @@ import Wire
     /// What asks for a sync while one waits to go on may concern its first pages, which have come already.
     @Test(arguments: [true, false]) func aReasonOutlivesAFailedPage(comesFirst: Bool) throws {
         var script = MachineScript()
-        script.tell(.start)
-        script.tell(.connected)
-        script.welcome()
-        script.authenticated()
+        script.logIn()
         try script.answerSync([], more: true, token: 5)
         let second = try #require(script.take().last { $0.isRequest(4, 1) })
         if comesFirst { script.tell(.received(.syncNeeded(ByteBuffer()))) }
@@ -278,6 +260,17 @@ import Wire
         #expect(script.syncTokens == [Data([6])])
         try script.answerSync([], token: 7)
         #expect(script.syncTokens == [])
+    }
+
+    /// The data folder of another deployment: its token says nothing here.
+    @Test func aTokenThatIsRefusedForGoodIsForgotten() throws {
+        var script = MachineScript()
+        script.logIn()
+        try script.answerSync([], token: 5)
+        script.tell(.received(.syncNeeded(ByteBuffer())))
+        script.fail(try #require(script.take().last { $0.isRequest(4, 1) }), .malformedRequest)
+        script.pass(1_600)
+        #expect(script.syncTokens == [Data()])
     }
 
     @Test func everyTenMinutes() throws {

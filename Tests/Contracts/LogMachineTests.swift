@@ -151,6 +151,39 @@ import Wire
         #expect(alone.generation == again.generation + 1)
     }
 
+    @Test func anybodyMayAskHowFarAGroupHasCome() throws {
+        var script = try script(partitions: 3)
+        for partition in UInt32(0)..<2 { _ = script.ask(append([(partition, "a"), (partition, "b")])) }
+        let generation = try join(&script, "a").generation
+        var commit = LogCommit()
+        commit.log = "msg"
+        commit.group = "g"
+        commit.member = "a"
+        commit.generation = generation
+        commit.positions = [
+            .with {
+                $0.partition = 1; $0.offset = 2
+            }, .with { $0.offset = 1 },
+        ]
+        #expect(script.ask(.logCommit(commit)) == .answered(.done(Done())))
+        let ask = LogProgressAsk.with {
+            $0.log = "msg"; $0.group = "g"
+        }
+        var told = LogProgress()
+        told.committed = [
+            .with { $0.offset = 1 },
+            .with {
+                $0.partition = 1; $0.offset = 2
+            },
+        ]
+        #expect(script.ask(.logProgressAsk(ask)) == .answered(.logProgress(told)))
+        let others = LogProgressAsk.with {
+            $0.log = "msg"; $0.group = "h"
+        }
+        #expect(script.ask(.logProgressAsk(others)) == .answered(.logProgress(LogProgress())))
+        #expect(refusal(script.ask(.logProgressAsk(.with { $0.log = "none" }))) == ErrorCode.notFound.number)
+    }
+
     @Test func moreMembersThanPartitions() throws {
         var script = try script(partitions: 2)
         var owned: [UInt32] = []

@@ -48,6 +48,28 @@ import Testing
         #expect(table.isEmpty)
     }
 
+    @Test func changesInPlaceOrNotAtAll() {
+        var table: SlotTable<Int, [Int]> = [1: [1]]
+        #expect(table.change(1) { $0.append(2) } != nil && table[1] == [1, 2])
+        #expect(table.change(1) { $0.last } == 2)
+        #expect(table.change(2) { $0.count } == nil && table[2] == nil)
+        #expect(table.change(1) { $0.first { $0 > 2 } } == nil)
+    }
+
+    /// What was done before the throw is done, and no key that has nothing shows it.
+    @Test func aThrowLeavesNothingBehind() {
+        struct Stop: Error {}
+        func set(_ value: inout String?, _ new: String?) throws {
+            value = new
+            throw Stop()
+        }
+        var table: SlotTable<Int, String> = [1: "a"]
+        try? set(&table[2], "b")
+        #expect(table[2] == "b" && table[3] == nil && table.count == 2)
+        try? set(&table[1], nil)
+        #expect(table[1] == nil && table[3] == nil && table.keys.sorted() == [2])
+    }
+
     @Test func settingNilThroughAnAccessorRemoves() {
         func clear(_ value: inout String?) { value = nil }
         var table: SlotTable<Int, String> = [1: "a"]

@@ -213,6 +213,23 @@ for (const comesFirst of [true, false]) {
   });
 }
 
+test('a sync token that is refused for good is forgotten: it is another deployment\'s', () => {
+  const { world } = pair();
+  const [session] = world.server.online('bob');
+  const lengths = [];
+  world.server.hooks.request = (frame, asker) => {
+    if (asker !== session || frame.svid !== Service.USER || frame.method !== Method.SYNC) return false;
+    lengths.push(decode(Schemas.SyncRequest, frame.body).token.length);
+    if (lengths.length > 1) return false;
+    session.fail(frame, { code: 300, reason: 'malformed_request', retryable: false });
+    return true;
+  };
+  session.frame({ type: T.SYNC_NEEDED, body: encode(Schemas.SyncNeeded, {}) });
+  world.run(20_000);
+  assert.equal(lengths.length, 2);
+  assert.ok(lengths[0] > 0 && lengths[1] === 0);
+});
+
 test('pushes are acknowledged cumulatively, at the latest after the named time and count', () => {
   const { world } = pair();
   const acks = () => acksOf(world, 'bob');

@@ -135,6 +135,11 @@ extension IMMachine {
     /// Why the message may not be taken back; nil when it may: by its sender, for two minutes.
     private func recallFailure(_ check: RecallCheck, _ page: RowsPage?, now: Instant) -> Failure? {
         if let page, page.hasHead, page.head.seq < check.target {
+            // A store that has just come back is behind what clients have seen, and a refusal for good whose answer is
+            // lost would let the resend in behind later messages: so not while the resend can still find the row.
+            guard check.madeMS + config.recallResendMS <= now.wallMS else {
+                return Failure(.historyUnavailable, "message \(check.target) is not there, or not yet")
+            }
             return Failure(.notFound, "there is no message \(check.target) to recall")
         }
         guard let page, !page.hasFailure else {

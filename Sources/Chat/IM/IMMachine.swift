@@ -108,7 +108,7 @@ public struct IMMachine: RoleMachine {
             }
         }
         for group in opened {
-            _ = batches.change(batch) { $0.open += group.calls.count }
+            batches.change(batch) { $0.open += group.calls.count }
             actions += open(group, now: now)
         }
         return actions + finish(batch)

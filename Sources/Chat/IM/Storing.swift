@@ -129,7 +129,7 @@ extension IMMachine {
     private mutating func close(_ number: UInt64) -> [RoleAction<Never>] {
         guard let group = groups.removeValue(forKey: number) else { return [] }
         itemsHeld -= group.items.count
-        _ = batches.change(group.batch) { batch in
+        batches.change(group.batch) { batch in
             for (index, reply) in group.replies() { batch.replies[index] = reply }
             batch.open -= group.calls.count
         }

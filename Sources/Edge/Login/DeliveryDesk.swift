@@ -76,7 +76,7 @@ extension LoginMachine {
         guard room == .free else { return room == .joined ? nil : .full }
         deliveries.touched.append(id)
         guard let faults = config.testFault else {
-            _ = connections.change(id) { $0.session?.window.push(message, body: body, waiter) }
+            connections.change(id) { $0.session?.window.push(message, body: body, waiter) }
             return nil
         }
         deliveries.pushes += 1
@@ -106,7 +106,7 @@ extension LoginMachine {
         stored.seq = message.seq
         stored.n = message.n
         stored.timeMs = message.timeMs
-        _ = connections.change(id) { $0.session?.window.notice(stored, waiter) }
+        connections.change(id) { $0.session?.window.notice(stored, waiter) }
         deliveries.touched.append(id)
         return nil
     }
@@ -165,7 +165,7 @@ extension LoginMachine {
         }
         switch ack {
         case .impossible: return refuse(id, Failure(.unexpectedFrame, "PUSH_ACK \(pushID) was never sent"))
-        case .old, nil, .some(nil): return
+        case .old, nil: return
         case .settled: break
         }
         for waiter in settled { settle(waiter, .delivered) }
@@ -189,7 +189,7 @@ extension LoginMachine {
     }
 
     private mutating func schedulePush(_ id: ConnectionID) {
-        guard let due = connections.change(id, { $0.nextPushEntry(config) }) ?? nil else { return }
+        guard let due = connections.change(id, { $0.nextPushEntry(config) }) else { return }
         wheel.add(.init(connection: id, kind: .push), atMicros: due)
     }
 

@@ -281,7 +281,7 @@ public struct LoginMachine: RoleMachine {
     /// Reads from it, or not: not while it takes no bytes, nor while we hold too many of its own.
     mutating func adjustReading(_ id: ConnectionID) {
         let change = connections.change(id) { $0.changeReading(now: now.micros, config: config) }
-        guard let reading = change ?? nil else { return }
+        guard let reading = change else { return }
         output(.reading(id, reading))
     }
 }

@@ -87,7 +87,7 @@ extension LoginMachine {
         let arrived = connections.change(id) {
             $0.session?.keys.arrive(held, key: key, now: now.micros, config: config)
         }
-        guard let arrival = arrived ?? nil else { return }
+        guard let arrival = arrived else { return }
         switch arrival {
         case .held(let ready):
             hold(id, bytes: held.body.count)
@@ -113,7 +113,7 @@ extension LoginMachine {
     }
 
     private mutating func hold(_ id: ConnectionID, bytes: Int) {
-        _ = connections.change(id) { $0.session?.heldBytes += bytes }
+        connections.change(id) { $0.session?.heldBytes += bytes }
         adjustReading(id)
     }
 
@@ -127,7 +127,7 @@ extension LoginMachine {
             connection.session?.inFlight += batch.count
             return connection.session?.caller
         }
-        guard let svid = batch.first?.svid, let caller = whose ?? nil else { return }
+        guard let svid = batch.first?.svid, let caller = whose else { return }
         let bytes = batch.reduce(0) { $0 + $1.body.count }
         if let full = requests.takeFull(svid, adding: batch.count, bytes: bytes, config: config) { handOver(full) }
         var call = ServiceCall()
@@ -218,9 +218,9 @@ extension LoginMachine {
 
     private mutating func settleKey(_ id: ConnectionID, _ key: String, _ broken: UInt16?) {
         let settled = connections.change(id) { $0.session?.keys.settle(key, broken: broken, now: now.micros) }
-        guard let end = settled ?? nil else { return }
+        guard let end = settled else { return }
         for held in end.late {
-            _ = connections.change(id) { $0.session?.heldBytes -= held.body.count }
+            connections.change(id) { $0.session?.heldBytes -= held.body.count }
             fail(id, held.requestID, Self.resendInOrder)
         }
         if end.ready { requests.ready.append((id, key)) }
@@ -228,7 +228,7 @@ extension LoginMachine {
 
     /// There is room in flight again, and perhaps bytes to read.
     private mutating func resume(_ id: ConnectionID) {
-        guard let stalled = connections.change(id, { $0.session?.takeStalled() }) ?? nil else { return }
+        guard let stalled = connections.change(id, { $0.session?.takeStalled() }) else { return }
         for key in stalled { requests.ready.append((id, key)) }
         adjustReading(id)
         if drainUntilMicros != nil { drainSession(id) }

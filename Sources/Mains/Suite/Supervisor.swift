@@ -50,6 +50,8 @@ public final class Supervisor: Sendable {
     private let topologyPath: String
     private let pidsPath: String
     private let state = Mutex(State())
+    /// Held from looking who runs to the end of writing it down: else an older look could be written over a newer one.
+    private let pidsFile = Mutex(())
     /// A child that lived this long starts again at once.
     private static let steadyFor: Duration = .seconds(5)
     /// Longest wait before a restart, in milliseconds.
@@ -89,15 +91,16 @@ public final class Supervisor: Sendable {
         // The child ends when this pipe does: no service outlives its supervisor, however that dies.
         process.standardInput = Pipe()
         process.terminationHandler = { [self] ended in childEnded(service, ended) }
+        // Before it runs: one that ends at once shall be found by its end.
+        state.withLock { state in
+            state.children[service.name] = Child(process: process, startedAt: .now, quickDeaths: quickDeaths)
+        }
         do {
             try process.run()
         } catch {
             throw StartError("cannot start \(service.name) from \(executable)", cure: "Build it again: swift build")
         }
         relay(pipe.fileHandleForReading, name: service.name)
-        state.withLock { state in
-            state.children[service.name] = Child(process: process, startedAt: .now, quickDeaths: quickDeaths)
-        }
         writePids()
     }
 
@@ -154,6 +157,10 @@ public final class Supervisor: Sendable {
 
     /// {"pids": {service role: [pid, ...]}}: for `martlet check --kill`, which may only end what is listed here.
     private func writePids() {
+        pidsFile.withLock { _ in writePidsNow() }
+    }
+
+    private func writePidsNow() {
         let pids = state.withLock { state -> [String: [Int32]] in
             var pids: [String: [Int32]] = [:]
             for (name, child) in state.children.sorted(by: { $0.key < $1.key }) where child.process.isRunning {

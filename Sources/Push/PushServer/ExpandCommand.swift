@@ -201,6 +201,6 @@ extension PushServerMachine {
 
     @discardableResult
     private mutating func change<T>(_ key: RecordKey, _ edit: (inout PartitionWindow.Slot) -> T) -> T? {
-        windows.change(key.partition) { $0.life == key.life ? $0.update(key.serial, edit) : nil } ?? nil
+        windows.change(key.partition) { $0.life == key.life ? $0.update(key.serial, edit) : nil }
     }
 }

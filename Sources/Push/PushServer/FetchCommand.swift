@@ -104,7 +104,7 @@ extension PushServerMachine {
         let taken = windows.change(entry.partition) { window in
             window.takes(entry.offset) && window.count < config.windowRecords ? window.life : nil
         }
-        guard let life = taken ?? nil else { return }
+        guard let life = taken else { return }
         guard let record = try? PushRecord(serializedBytes: entry.record) else {
             actions.append(
                 .warn("push record does not decode", ["partition": "\(entry.partition)", "offset": "\(entry.offset)"]))

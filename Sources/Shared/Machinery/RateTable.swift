@@ -32,8 +32,9 @@ public struct RateTable: Sendable {
         places = Array(repeating: Place(), count: sets * Self.ways)
     }
 
-    /// Takes one unit of the key. Nil: taken. Otherwise how long to wait for it, in milliseconds, at least 1.
-    public mutating func take(_ key: UInt64, nowMicros: UInt64) -> UInt32? {
+    /// Takes units of the key, at least 1; more than the burst are never there. Nil: taken. Otherwise how long to wait
+    /// for them, in milliseconds, at least 1.
+    public mutating func take(_ key: UInt64, units: UInt64 = 1, nowMicros: UInt64) -> UInt32? {
         let start = Int(key & mask) * Self.ways
         var chosen = start
         for index in start..<start + Self.ways {
@@ -44,7 +45,7 @@ public struct RateTable: Sendable {
             if places[index].full < places[chosen].full { chosen = index }
         }
         let known = places[chosen].key == key
-        let full = max(known ? places[chosen].full : 0, nowMicros) + unitMicros
+        let full = max(known ? places[chosen].full : 0, nowMicros) + unitMicros * units
         guard full <= nowMicros + burstMicros else {
             return UInt32(clamping: (full - nowMicros - burstMicros + 999) / 1000)
         }

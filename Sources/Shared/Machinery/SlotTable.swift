@@ -37,8 +37,17 @@
 
     /// Changes or reads the value in place; nil when there is none. On the message path rather than the subscript:
     /// where the compiler does not inline that, each access allocates a frame.
+    @discardableResult
     @inlinable @inline(__always)
     public mutating func change<Result>(_ key: Key, _ body: (inout Value) -> Result) -> Result? {
+        guard let place = places[key] else { return nil }
+        return body(&slots[place]!)
+    }
+
+    /// The same for what has no answer by itself: one nil for both.
+    @discardableResult
+    @inlinable @inline(__always)
+    public mutating func change<Result>(_ key: Key, _ body: (inout Value) -> Result?) -> Result? {
         guard let place = places[key] else { return nil }
         return body(&slots[place]!)
     }

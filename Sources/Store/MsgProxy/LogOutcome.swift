@@ -25,6 +25,11 @@ enum LogOutcome {
     case refused(Failure)
     case unknown
 
+    /// Where the log has the entry; only for one that it took.
+    func offset(_ index: Int) -> UInt64 {
+        if case .each(let results) = self { results[index].offset } else { 0 }
+    }
+
     /// What the record with that entry is told. Behind a record that has to come again nothing is `accepted`: what
     /// the log took all the same is `unknown`, for its sender will send it again.
     func result(_ index: Int, broken: Bool) -> SendResult {

@@ -7,8 +7,16 @@ public struct MsgProxyConfig: Sendable {
     public var log = "msg"
     /// V: the buckets, and so the partitions, of this log generation.
     public var buckets: UInt32 = 8
-    /// Appends of one bucket that may wait for the log: about 2 s of a busy bucket; more are `busy`.
+    /// Appends of one bucket that may wait for the log; more are `busy`.
     public var waitingPerBucket = 4096
+    /// The group whose progress through the log says how far a bucket lags, and how often it is asked for.
+    public var writers = "msgwriter"
+    public var progressEveryMS: UInt32 = 500
+    /// A bucket whose writer is behind by more answers `busy` to its heaviest conversations: 2 s, and what a position
+    /// may wait for by itself, because index entries are written once a second.
+    public var lagMS: UInt64 = 3200
+    /// Messages a second of one conversation in a bucket that lags by just that; by twice that, half as many.
+    public var laggingPerSecond: UInt64 = 100
     /// Bytes that may wait in all; more are `overloaded`.
     public var waitingBytes = 64 << 20
     /// Entries and bytes in one LogAppend; one caller's records stay together, so the last caller may exceed it.

@@ -41,6 +41,10 @@ public struct MsgProxyMachine: RoleMachine {
     private var waitingBytes = 0
     private var conversations: RateTable
     private var apps: RateTable
+    private var lag: WriterLag
+    /// The question for the writers' progress that is under way; whether a timer for the next is.
+    private var asking: UInt64?
+    private var isArmed = false
 
     public init(config: MsgProxyConfig) {
         self.config = config
@@ -48,16 +52,18 @@ public struct MsgProxyMachine: RoleMachine {
         self.conversations = RateTable(
             perSecond: config.conversationPerSecond, burst: config.conversationBurst, keys: config.limitedConversations)
         self.apps = RateTable(perSecond: config.appPerSecond, burst: config.appBurst, keys: config.limitedApps)
+        self.lag = WriterLag(config: config)
         self.waiting = Array(repeating: 0, count: Int(config.buckets))
     }
 
     public mutating func on(_ event: RoleEvent<Never>, now: Instant) -> [RoleAction<Never>] {
         switch event {
-        case .start, .timer: return []
+        case .start: return []
+        case .timer: return askProgress()
         case .call(let id, .storeMessages(let body), _): return receive(id, body.records, now)
         case .call(let id, _, _):
             return [.refuse(id, Failure(.malformedRequest, "MsgProxy takes StoreMessages only"))]
-        case .reply(let token, let result): return appended(token, result)
+        case .reply(let token, let result): return replied(token, result, now)
         case .flush: return flush()
         }
     }
@@ -110,6 +116,10 @@ public struct MsgProxyMachine: RoleMachine {
         }
         guard waiting[bucket] < config.waitingPerBucket else {
             return .failure(Failure(.busy, "the conversation's bucket is behind", retryAfterMS: 2000))
+        }
+        if let wait = lag.take(hash, bucket: bucket, nowMicros: now.micros) {
+            let text = "what is stored lags behind; this conversation is among the heaviest of its bucket"
+            return .failure(Failure(.busy, text, retryAfterMS: wait))
         }
         if let wait = conversations.take(hash, nowMicros: now.micros) {
             let text = "over \(config.conversationPerSecond) messages a second in one conversation"
@@ -168,8 +178,40 @@ public struct MsgProxyMachine: RoleMachine {
         return .call(token, .any(.messageLog), .logAppend(body), timeoutMS: config.timeoutMS)
     }
 
-    private mutating func appended(_ token: UInt64, _ result: CallResult) -> [RoleAction<Never>] {
+    private mutating func replied(_ token: UInt64, _ result: CallResult, _ now: Instant) -> [RoleAction<Never>] {
+        if token == asking {
+            asking = nil
+            guard case .answered(.logProgress(let body)) = result else {
+                lag.forget()
+                return []
+            }
+            return lag.progressed(body.committed, nowMicros: now.micros) ? [armed()] : []
+        }
         guard let requests = appending.removeValue(forKey: token) else { return [] }
+        let actions = appended(requests, result, now)
+        guard !lag.isEmpty, asking == nil, !isArmed else { return actions }
+        return actions + [armed()]
+    }
+
+    private mutating func armed() -> RoleAction<Never> {
+        isArmed = true
+        return .timer(1, afterMS: config.progressEveryMS)
+    }
+
+    private mutating func askProgress() -> [RoleAction<Never>] {
+        isArmed = false
+        let token = nextToken
+        nextToken += 1
+        asking = token
+        var body = LogProgressAsk()
+        body.log = config.log
+        body.group = config.writers
+        return [.call(token, .any(.messageLog), .logProgressAsk(body), timeoutMS: config.timeoutMS)]
+    }
+
+    private mutating func appended(
+        _ requests: [Request], _ result: CallResult, _ now: Instant
+    ) -> [RoleAction<Never>] {
         let sent = requests.reduce(0) { sum, request in sum + request.appended.reduce(0) { $0 + $1.copies } }
         var outcome: LogOutcome = .unknown
         switch result {
@@ -185,12 +227,13 @@ public struct MsgProxyMachine: RoleMachine {
                 waiting[record.bucket] -= 1
                 waitingBytes -= record.bytes
                 var result = outcome.result(next, broken: broken.contains(record.lane))
-                next += record.copies
                 if result.outcome == .accepted {
+                    lag.appended(bucket: record.bucket, offset: outcome.offset(next), now.micros)
                     result.sentMs = request.results[record.position].sentMs
                 } else {
                     broken.insert(record.lane)
                 }
+                next += record.copies
                 request.results[record.position] = result
             }
             return Self.answer(request)

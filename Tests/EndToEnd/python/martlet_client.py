@@ -78,7 +78,7 @@ class Client:
         self.dial, self.token, self.device_id, self.platform = dial, token, device_id, platform
         self.user_id = self.session_id = None
         self.conversations, self.lanes, self.events, self.shown, self.failed = {}, {}, [], [], {}
-        self.sync_token, self.sync_wanted = b"", False
+        self.sync_token, self.sync_wanted, self.syncing = b"", False, False
         self.redelivered = self.reconnects = self.counter = 0
         self.link = None
         self.open()
@@ -354,7 +354,10 @@ class Client:
 
     def sync(self):
         """All pages of a sync; returns the entries that changed."""
-        self.sync_wanted, changed = False, []
+        changed = []
+        # Going on with one whose page failed answers no reason that came meanwhile: it may concern its first pages.
+        if not self.syncing:
+            self.sync_wanted, self.syncing = False, True
         while True:
             page = parse(SYNCED, self.ask(USER, 1, blob(1, self.sync_token)))
             self.sync_token = page["token"]
@@ -370,6 +373,7 @@ class Client:
                         self.show(shown)
             changed += page["entries"]
             if not page["more"]:
+                self.syncing = False
                 return changed
 
     def history(self, conversation, from_seq=0, before_seq=0, limit=50, at_least=0):

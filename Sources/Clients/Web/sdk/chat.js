@@ -134,6 +134,7 @@ export class Chat {
     const call = { svid: Service.USER, method: Method.SYNC, body };
     this.link.request(call, (bytes, at) => this.syncPage(decode(Schemas.SyncResponse, bytes), at), (failure, at) => {
       // The sync goes on: a reason that comes meanwhile may concern its first pages, so it asks for one more.
+      if (!failure.retryable) this.syncToken = new Uint8Array(0);
       if (this.link.ready) this.syncAt = at + Math.max(RETRY_MS, failure.retryAfterMs) * (1 + this.options.random());
     }, now);
   }

@@ -167,6 +167,20 @@ extension LogMachine {
         return [.reply(id, .done(Done()))]
     }
 
+    func progress(_ id: CallID, _ request: LogProgressAsk) -> RoleAction<Never> {
+        guard let log = logs[request.log] else { return .refuse(id, Self.unknownLog(request.log)) }
+        let committed = log.store.committed(request.group)
+        var answer = LogProgress()
+        for partition in 0..<log.store.partitions {
+            guard let offset = committed[partition] else { continue }
+            var position = LogPosition()
+            position.partition = partition
+            position.offset = offset
+            answer.committed.append(position)
+        }
+        return .reply(id, .logProgress(answer))
+    }
+
     mutating func leave(_ id: CallID, _ request: LogLeave) -> [RoleAction<Never>] {
         guard var log = logs.removeValue(forKey: request.log) else {
             return [.refuse(id, Self.unknownLog(request.log))]

@@ -105,6 +105,7 @@ public struct LogMachine: RoleMachine {
         case .logFetch(let request): return fetch(id, request, now)
         case .logCommit(let request): return commit(id, request, now)
         case .logLeave(let request): return leave(id, request)
+        case .logProgressAsk(let request): return [progress(id, request)]
         default:
             return [.refuse(id, Failure(.noSuchMethod, "the log does not answer payload \(payload.kind)"))]
         }

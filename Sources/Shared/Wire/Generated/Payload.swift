@@ -32,6 +32,8 @@ public enum Payload: Equatable, Sendable {
     case logFetched(LogFetched)
     case logCommit(LogCommit)
     case logLeave(LogLeave)
+    case logProgressAsk(LogProgressAsk)
+    case logProgress(LogProgress)
     case bucketClaims(BucketClaims)
     case bucketClaimed(BucketClaimed)
     case writerLookup(WriterLookup)
@@ -93,6 +95,8 @@ public enum Payload: Equatable, Sendable {
         case .logFetched: 35
         case .logCommit: 36
         case .logLeave: 37
+        case .logProgressAsk: 38
+        case .logProgress: 39
         case .bucketClaims: 40
         case .bucketClaimed: 41
         case .writerLookup: 42
@@ -156,6 +160,8 @@ public enum Payload: Equatable, Sendable {
         case .logFetched(let body): try body.serializedBytes()
         case .logCommit(let body): try body.serializedBytes()
         case .logLeave(let body): try body.serializedBytes()
+        case .logProgressAsk(let body): try body.serializedBytes()
+        case .logProgress(let body): try body.serializedBytes()
         case .bucketClaims(let body): try body.serializedBytes()
         case .bucketClaimed(let body): try body.serializedBytes()
         case .writerLookup(let body): try body.serializedBytes()
@@ -219,6 +225,8 @@ public enum Payload: Equatable, Sendable {
         case 35: self = .logFetched(try LogFetched(serializedBytes: body))
         case 36: self = .logCommit(try LogCommit(serializedBytes: body))
         case 37: self = .logLeave(try LogLeave(serializedBytes: body))
+        case 38: self = .logProgressAsk(try LogProgressAsk(serializedBytes: body))
+        case 39: self = .logProgress(try LogProgress(serializedBytes: body))
         case 40: self = .bucketClaims(try BucketClaims(serializedBytes: body))
         case 41: self = .bucketClaimed(try BucketClaimed(serializedBytes: body))
         case 42: self = .writerLookup(try WriterLookup(serializedBytes: body))
