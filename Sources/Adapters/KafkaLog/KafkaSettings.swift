@@ -14,9 +14,9 @@ public struct KafkaSettings: Sendable, Equatable {
     public var development = false
     /// Copies of a topic that is made here, and what is demanded of one that is there.
     public var replicas: Int32 { development ? 1 : 3 }
-    /// Whether a member's name outlives its process, as the names of services do: then the process that is started again
-    /// after a crash takes the place of the dead one at once, and a member that leaves keeps its share until its session
-    /// ends. Otherwise it is the other way round. No two processes may have one name.
+    /// Whether a member's name outlives its process, as the names of services do: then the process that is started
+    /// again after a crash takes the place of the dead one at once, and a member that leaves keeps its share until its
+    /// session ends. Otherwise it is the other way round. No two processes may have one name.
     public var lastingMembers = true
     /// Properties of librdkafka by name, for example `security.protocol` and `sasl.password`. None that the adapter
     /// owns.
@@ -72,6 +72,11 @@ public struct KafkaSettings: Sendable, Equatable {
             switch pair[0] {
             case "development": settings.development = pair[1] == "true"
             case "topics": settings.topic = pair[1] + log
+            case "let-go-ms":
+                guard let pause = UInt32(pair[1]), pause <= 1000 else {
+                    throw StoreOpenError(.other, "let-go-ms in the log's address is a number up to 1000")
+                }
+                settings.limits.letGoMS = pause
             case "members":
                 guard ["lasting", "passing"].contains(pair[1]) else {
                     throw StoreOpenError(.other, "members in the log's address are lasting or passing")
@@ -100,6 +105,9 @@ public struct KafkaLimits: Sendable, Equatable {
     public var heartbeatMS = 2_000
     /// How long the answer to an assignment may take before the group goes on without the member.
     public var rebalanceMS = 60_000
+    /// How long a member takes to let go what the group takes away. Kafka needs no pause; a server that loses its
+    /// answer to a newcomer when the group changes again at once (noida-db does) needs some 50 ms.
+    public var letGoMS: UInt32 = 0
     /// How long a new member's first fetch waits for its partitions.
     public var joinMS: UInt64 = 3_000
     /// A broker that does not answer a question for this long counts as not there; the question is asked again.

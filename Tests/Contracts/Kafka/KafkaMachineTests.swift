@@ -243,6 +243,16 @@ import Wire
         #expect(again.contains(.timer(KafkaLogMachine.renewTimer, afterMS: 600)))
     }
 
+    /// Whoever only appends knows how far the log went, too: one that ends before what it acknowledged is another.
+    @Test func whatWasAcknowledgedIsLookedForWhenTheProducerFails() {
+        var script = script()
+        _ = script.call(append([(0, "a"), (2, "b")]))
+        _ = script.event(.flush)
+        _ = script.event(.input(.reports([stored(0, 8), stored(1, 3)])))
+        let failed = script.event(.input(.producerFailed(life: 1, "gap")))
+        #expect(outputs(failed) == [.verify(ends: [9, 0, 4, 0])])
+    }
+
     // MARK: Shares
 
     @Test func aShareBeginsWhenItsPositionsAreKnown() throws {
@@ -252,6 +262,21 @@ import Wire
         #expect(share.ends == [at(0, 5), at(1, 9)])
         #expect(share.incarnation == 5 && share.partitions == 4)
         #expect(places.map(\.offset) == [0, 4])
+    }
+
+    @Test func whatIsTakenAwayIsLetGoAfterThePauseInOrder() throws {
+        var script = script { $0.letGoMS = 50 }
+        _ = try join(&script, ends: [5, 9])
+        let first = script.event(.input(.revoked(id, [1])))
+        #expect(outputs(first).isEmpty && first.contains(.timer(KafkaLogMachine.letGoTimer, afterMS: 50)))
+        script.advance(ms: 20)
+        #expect(outputs(script.event(.input(.revoked(id, [0])))).isEmpty)
+        script.advance(ms: 30)
+        let early = script.event(.timer(KafkaLogMachine.letGoTimer))
+        #expect(outputs(early) == [.unassign(id, [1])])
+        #expect(early.contains(.timer(KafkaLogMachine.letGoTimer, afterMS: 20)))
+        script.advance(ms: 20)
+        #expect(outputs(script.event(.timer(KafkaLogMachine.letGoTimer))) == [.unassign(id, [0])])
     }
 
     @Test func aQuestionThatFailsIsAskedAgain() throws {

@@ -27,8 +27,8 @@ final class KafkaServer: @unchecked Sendable {
         try? FileManager.default.removeItem(at: folder)
     }
 
-    /// Not with Foundation's Process: that passes on the mask of the thread it is called on, and a server whose SIGTERM is
-    /// blocked never stops cleanly.
+    /// Not with Foundation's Process: that passes on the mask of the thread it is called on, and a server whose SIGTERM
+    /// is blocked never stops cleanly.
     func start() throws {
         var attributes = posix_spawnattr_t()
         posix_spawnattr_init(&attributes)
@@ -53,7 +53,8 @@ final class KafkaServer: @unchecked Sendable {
         self.pid = pid
     }
 
-    /// A clean stop: what it acknowledged is kept. False when it had to be killed.
+    /// A clean stop: what it acknowledged is kept, but for what comes in while it saves itself. False when it had to be
+    /// killed.
     @discardableResult
     func stop() -> Bool {
         guard let pid else { return true }
@@ -73,6 +74,8 @@ final class KafkaServer: @unchecked Sendable {
         settings.partitions = 4
         settings.development = true
         settings.lastingMembers = false
+        // This server loses its answer to a newcomer when the group changes again within a millisecond.
+        settings.limits.letGoMS = 50
         settings.limits.sessionMS = 6000
         settings.limits.heartbeatMS = 300
         return settings

@@ -126,27 +126,20 @@ final class HostedKafka: Sendable {
     private let hosted: HostedLog<KafkaLogMachine>
 
     /// Opens on a thread of its own: it blocks, and tests share few.
-    ///
-    /// - Parameter lettingGoMS: how long a member takes to let go what the group takes away, as one with work under way
-    ///   does.
-    static func open(_ settings: KafkaSettings, lettingGoMS: Int = 0) async throws -> HostedKafka {
+    static func open(_ settings: KafkaSettings) async throws -> HostedKafka {
         try await withCheckedThrowingContinuation { continuation in
             OwnedThread.start(name: "open") {
-                continuation.resume(with: Result { try HostedKafka(settings, lettingGoMS) })
+                continuation.resume(with: Result { try HostedKafka(settings) })
             }
         }
     }
 
-    private init(_ settings: KafkaSettings, _ lettingGoMS: Int) throws {
+    private init(_ settings: KafkaSettings) throws {
         var logger = Logger(label: "kafka")
         logger.logLevel = ProcessInfo.processInfo.environment["MARTLET_KAFKA_LOG"] == nil ? .critical : .debug
         let log = try KafkaLog.open(settings, logger: logger)
         self.log = log
-        let perform: @Sendable (KafkaCommand) -> Void = { command in
-            guard lettingGoMS > 0, case .unassign = command else { return log.perform(command) }
-            DispatchQueue.global().asyncAfter(deadline: .now() + .milliseconds(lettingGoMS)) { log.perform(command) }
-        }
-        hosted = try HostedLog(log.machine(), output: perform) { host, lane in
+        hosted = try HostedLog(log.machine(), output: { log.perform($0) }) { host, lane in
             try log.begin { event in lane.run { host.input(event) } }
         }
     }
@@ -166,9 +159,9 @@ final class HostedKafka: Sendable {
 
     /// Opens, runs the body, stops whatever happens.
     static func with<T: Sendable>(
-        _ settings: KafkaSettings, lettingGoMS: Int = 0, _ body: (HostedKafka) async throws -> T
+        _ settings: KafkaSettings, _ body: (HostedKafka) async throws -> T
     ) async throws -> T {
-        let hosted = try await open(settings, lettingGoMS: lettingGoMS)
+        let hosted = try await open(settings)
         do {
             let result = try await body(hosted)
             await hosted.stop()

@@ -1,8 +1,11 @@
 """A relay between clients and a server of Kafka's protocol that cuts connections half-way through a reply."""
+import pathlib
 import random
 import socket
 import struct
+import tempfile
 import threading
+import time
 
 
 class Relay:
@@ -18,15 +21,27 @@ class Relay:
         self.wanted = 0
         self.cuts = 0
         self.pairs = set()
+        # While this file is there no request goes to the server.
+        self.held = pathlib.Path(tempfile.mkdtemp(prefix="martlet-relay-")) / "held"
         threading.Thread(target=self.accept, daemon=True).start()
 
     def cut(self, count):
-        """The next answers that are no heartbeat's, on whichever connections, end half-way, and so do the connections."""
+        """So many of the next answers that are no heartbeat's end half-way, and so do their connections."""
         with self.lock:
             self.wanted += count
 
+    def quiet(self):
+        """Nothing goes to the server from now on, and what it was doing is done."""
+        self.held.touch()
+        time.sleep(0.3)
+
+    def resume(self):
+        self.held.unlink()
+
     def close(self):
         self.listener.close()
+        self.held.unlink(missing_ok=True)
+        self.held.parent.rmdir()
         for pair in list(self.pairs):
             self.end(pair)
 
@@ -62,6 +77,8 @@ class Relay:
         client, server = pair
         try:
             while data := client.recv(65536):
+                while self.held.exists():
+                    time.sleep(0.01)
                 server.sendall(data)
         except OSError:
             pass

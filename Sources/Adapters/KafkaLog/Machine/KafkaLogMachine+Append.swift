@@ -62,6 +62,8 @@ extension KafkaLogMachine {
         for report in reports {
             if case .stored = report.fate { renewals = 0 }
             if let partition = appends.partition(of: report.slot) {
+                // What was acknowledged is in this log: one that ends before it is another.
+                if case .stored(let offset) = report.fate { saw(partition, end: offset + 1) }
                 let behind = lanes.settle(report, partition: partition, micros: now.micros)
                 going += behind.go
                 actions += refuse(behind.refused, now)

@@ -43,7 +43,7 @@ extension KafkaLogMachine {
 
     /// The group takes partitions away. They are let go at once: what their member has under way is fenced by the
     /// store's epochs, and its positions were committed when they were handled.
-    mutating func revoked(_ id: MemberID, _ partitions: [UInt32]) -> [Action] {
+    mutating func revoked(_ id: MemberID, _ partitions: [UInt32], _ now: Instant) -> [Action] {
         guard let name = name(of: id) else { return [] }
         // What was given and not begun is void: the group decides anew.
         members[name]?.owesAssign = false
@@ -52,7 +52,7 @@ extension KafkaLogMachine {
         for partition in partitions.sorted() {
             hadAny = members[name]?.parts.removeValue(forKey: partition) != nil || hadAny
         }
-        var actions: [Action] = [.output(.unassign(id, partitions.sorted()))]
+        var actions = letGo(.unassign(id, partitions.sorted()), now)
         if hadAny {
             bump(name, by: 1)
             if let parked = members[name]?.parked {
@@ -61,6 +61,19 @@ extension KafkaLogMachine {
             }
         }
         return actions
+    }
+
+    private mutating func letGo(_ command: KafkaCommand, _ now: Instant) -> [Action] {
+        guard limits.letGoMS > 0 else { return [.output(command)] }
+        lettingGo.append((now.micros + UInt64(limits.letGoMS) * 1000, command))
+        return [.timer(Self.letGoTimer, afterMS: limits.letGoMS)]
+    }
+
+    mutating func endLettingGo(_ now: Instant) -> [Action] {
+        let over = lettingGo.prefix { $0.due <= now.micros }
+        lettingGo.removeFirst(over.count)
+        let rest = lettingGo.first.map { ($0.due - now.micros + 999) / 1000 }
+        return over.map { .output($0.command) } + (rest.map { [.timer(Self.letGoTimer, afterMS: UInt32($0))] } ?? [])
     }
 
     // MARK: Questions

@@ -19,6 +19,7 @@ public struct KafkaLogMachine: RoleMachine {
     static let sweepTimer: UInt64 = 1
     static let parkTimer: UInt64 = 2
     static let renewTimer: UInt64 = 3
+    static let letGoTimer: UInt64 = 4
 
     let log: String
     let partitions: UInt32
@@ -40,6 +41,8 @@ public struct KafkaLogMachine: RoleMachine {
     var commits: [UInt64: (call: CallID, name: LogMember.Name, life: UInt64, positions: [LogPosition])] = [:]
     /// The earliest deadline of a parked fetch that a timer is set for.
     var armedFor: UInt64?
+    /// What the group took away and still has to be let go, oldest first, and when.
+    var lettingGo: [(due: UInt64, command: KafkaCommand)] = []
     /// The highest end seen of each partition.
     var seen: [UInt64]
     private var noted: [UInt64]
@@ -63,6 +66,7 @@ public struct KafkaLogMachine: RoleMachine {
         case .timer(Self.sweepTimer): return sweep(now)
         case .timer(Self.parkTimer): return endParked(now)
         case .timer(Self.renewTimer): return renewProducer()
+        case .timer(Self.letGoTimer): return endLettingGo(now)
         case .timer: return []
         case .input(let event): return learn(event, now)
         case .flush: return flush(now)
@@ -85,7 +89,7 @@ public struct KafkaLogMachine: RoleMachine {
         case .reports(let reports): return settle(reports, now)
         case .producerFailed(let life, let why): return producerFailed(life, why, now)
         case .assigned(let id, let partitions): return assigned(id, partitions, now)
-        case .revoked(let id, let partitions): return revoked(id, partitions)
+        case .revoked(let id, let partitions): return revoked(id, partitions, now)
         case .records(let id, let runs): return took(id, runs)
         case .outOfRange(let id, let partition): return outOfRange(id, partition)
         case .facts(let id, let ticket, let result): return learned(id, ticket, result, now)
