@@ -23,7 +23,7 @@ check: build-deps ## format, tidy, architecture and unit tests: a few minutes
 format: ## lay the sources out
 	@swift format -i -r Package.swift Sources Tests
 
-soak: build-deps test-deps ## the full lengths: 600 power cuts, a million fuzz inputs, thousands of histories, kills
+soak: build-deps test-deps ## the full lengths: 600 power cuts, a million fuzz inputs, thousands of histories, sanitizers, kills
 	@Tests/soak.sh
 
 bench: build-deps bench-deps ## speed, memory and budgets of a release build; Docs/benchmarks.md explains the figures

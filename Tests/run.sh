@@ -44,8 +44,11 @@ do_protos() { stage protos Tests/protos.sh; }
 
 stages=("$@")
 [ ${#stages[@]} -gt 0 ] || stages=(format unit tools web protos e2e)
-# The programs around the benches, without a server.
-do_tools() { stage tools python3 -m unittest discover -s Tests/Benchmarks; }
+# The programs around the benches and the sanitizers, without a server.
+do_tools() {
+  stage tools python3 -m unittest discover -s Tests/Benchmarks
+  stage sanitizers python3 -m unittest discover -s Tests/Sanitizers
+}
 do_web() { stage web node --test Tests/Web/; }
 for name in "${stages[@]}"; do "do_$name"; done
 [ "$skipped" = 0 ] || echo "$skipped skipped: what they prove is not proved by this run"

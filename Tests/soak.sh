@@ -13,6 +13,7 @@ cmp .build/storm-1.log .build/storm-2.log
 MARTLET_KAFKA_SEEDS=1000 swift test --skip-build --filter KafkaHistoryTests
 MARTLET_STOPPED_SECONDS=30 swift test --skip-build --filter StoppedPeerTests
 MARTLET_FUZZ_INPUTS=1000000 swift test --skip-build --filter 'WireTests|EdgeTests'
+Tests/Sanitizers/run.sh
 swift build --product martlet
 # Whoever soaks has a machine that may trace.
 MARTLET_MUST_TRACE=1 Tests/EndToEnd/durability/run.sh

@@ -42,11 +42,12 @@ enum LeftOvers {
 
     /// Most that a lasting place may hold: it grows with devices, conversations and partitions, not with messages.
     private static let most = 40
-    /// A wheel always has its slots, a table of rates its places, and the slices of the sessions are there without
-    /// sessions.
+    /// A wheel always has its slots, a table of rates its places, a bucket its lag, and the slices of the sessions are
+    /// there without sessions.
     private static let fixed: Set<String> = [
         "LoginMachine.wheel.slots", "LoginMachine.presence.slices.sums", "MsgProxyMachine.apps.places",
-        "MsgProxyMachine.conversations.places",
+        "MsgProxyMachine.conversations.places", "MsgProxyMachine.lag.allowances.places", "MsgProxyMachine.lag.lagMS",
+        "MsgProxyMachine.lag.marks",
     ]
 
     /// What should not be there, in a fixed order.
