@@ -69,6 +69,8 @@ public enum KafkaEvent: Sendable, Equatable {
     case outOfRange(MemberID, UInt32)
     /// The answer to `.ask`.
     case facts(MemberID, ticket: UInt64, Result<[PartitionFacts], Failure>)
+    /// The answer to `.askProgress`.
+    case progress(ticket: UInt64, Result<[LogPosition], Failure>)
     /// The answer to `.commit`: nil when all is committed.
     case committed(token: UInt64, Failure?)
     case memberFailed(MemberID, String)
@@ -90,6 +92,8 @@ public enum KafkaCommand: Sendable, Equatable {
     case resume(MemberID, [UInt32])
     /// Start, end and committed position of partitions, as they are now.
     case ask(MemberID, ticket: UInt64, [UInt32])
+    /// A group's committed positions, asked by somebody who need not be in it.
+    case askProgress(ticket: UInt64, group: String)
     case commit(MemberID, token: UInt64, [LogPosition])
     case close(MemberID)
     /// Is it still the same log? `ends` are those that were seen.

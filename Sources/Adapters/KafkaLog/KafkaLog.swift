@@ -17,6 +17,8 @@ public final class KafkaLog: Sendable {
     private struct State {
         var producer: KafkaProducer?
         var consumers: [MemberID: KafkaConsumer] = [:]
+        /// Clients that only ask for a group's positions, by the group's name.
+        var onlookers: [String: KafkaHandle] = [:]
         var deliver: @Sendable (KafkaEvent) -> Void = { _ in }
         var incarnation: UInt64
     }
@@ -87,6 +89,8 @@ public final class KafkaLog: Sendable {
                 guard let consumer = consumer(id) else { return }
                 deliver(.facts(id, ticket: ticket, consumer.facts(partitions)))
             }
+        case .askProgress(let ticket, let group):
+            blocking.run { [self] in deliver(.progress(ticket: ticket, progress(of: group))) }
         case .verify(let ends): blocking.run { [self] in verify(ends) }
         case .note(let ends): blocking.run { [self] in note(ends) }
         }
@@ -123,6 +127,30 @@ public final class KafkaLog: Sendable {
     private func forget(_ id: MemberID) {
         let gone = state.withLock { $0.consumers.removeValue(forKey: id) }
         blocking.run { withExtendedLifetime(gone) {} }
+    }
+
+    /// A client of the group that never joins it: positions are the coordinator's to tell.
+    private func progress(of group: String) -> Result<[LogPosition], Failure> {
+        do throws(StoreOpenError) {
+            let handle = try onlooker(of: group)
+            let wanted = Array(0..<settings.partitions)
+            return KafkaQuestions.committed(handle, settings.topic, wanted, Int32(settings.limits.askMS)).map { found in
+                found.compactMap { offset in offset.value.map { LogMember.position(offset.partition, $0) } }
+            }
+        } catch { return .failure(Failure(.storeUnavailable, error.message)) }
+    }
+
+    private func onlooker(of group: String) throws(StoreOpenError) -> KafkaHandle {
+        if let known = state.withLock({ $0.onlookers[group] }) { return known }
+        let made = try KafkaQuestions.onlooker(settings, group: group)
+        // Few groups are ever asked for; whoever asks for many pays with new clients. Freeing them blocks: not locked.
+        let gone = state.withLock { state in
+            let gone = state.onlookers.count < 8 ? [:] : state.onlookers
+            if !gone.isEmpty { state.onlookers = [:] }
+            state.onlookers[group] = made
+            return gone
+        }
+        return withExtendedLifetime(gone) { made }
     }
 
     private func renew(_ life: UInt64) {
@@ -164,6 +192,13 @@ public final class KafkaLog: Sendable {
         let (producer, consumers) = state.withLock { state in
             defer { state.producer = nil }
             return (state.producer, state.consumers.values.map { $0 })
+        }
+        blocking.run { [self] in
+            let gone = state.withLock { state in
+                defer { state.onlookers = [:] }
+                return state.onlookers
+            }
+            withExtendedLifetime(gone) {}
         }
         for consumer in consumers { consumer.close() }
         producer?.close(flushMS: settings.limits.flushMS)

@@ -90,7 +90,7 @@ struct KafkaHistory {
             }
             group.addTask { await trouble(mock, until: sent) }
             for reader in 0..<3 {
-                group.addTask { await read(reader, from: ports[reader % 2], ledger, until: isOver) }
+                group.addTask { await read(reader, from: ports[reader % 2], ledger, sent, until: isOver) }
             }
             group.addTask {
                 await drain(ledger, after: sent)
@@ -142,14 +142,17 @@ struct KafkaHistory {
 
     // MARK: Members
 
-    private func read(_ number: Int, from port: LogPort, _ ledger: Ledger, until isOver: Flag) async {
+    private func read(
+        _ number: Int, from port: LogPort, _ ledger: Ledger, _ sent: Flag, until isOver: Flag
+    ) async {
         var random = SeededRandom(seed: seed &* 37 &+ UInt64(number))
         var reader = LogReader(port, group: "g", member: "m\(number)")
-        // The first stays; the others leave now and then and come back.
+        // The first stays; the others leave now and then and come back, until everything is sent: then the group has
+        // its rest, and has to read all.
         var polls = number == 0 ? Int.max : Int.random(in: 5...40, using: &random)
         while !isOver.isSet {
             polls -= 1
-            if polls <= 0 {
+            if polls <= 0, !sent.isSet {
                 _ = await reader.leave()
                 try? await Task.sleep(for: .milliseconds(Int.random(in: 50...800, using: &random)))
                 reader = LogReader(port, group: "g", member: "m\(number)")

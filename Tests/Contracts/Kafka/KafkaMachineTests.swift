@@ -264,6 +264,30 @@ import Wire
         #expect(places.map(\.offset) == [0, 4])
     }
 
+    @Test func aGroupsPositionsAreAskedForByAnybody() {
+        var script = script()
+        func ask(_ log: String) -> Payload {
+            .logProgressAsk(
+                .with {
+                    $0.log = log
+                    $0.group = "g"
+                })
+        }
+        let (first, actions) = script.call(ask("msg"))
+        guard case .askProgress(let ticket, "g")? = outputs(actions).first else {
+            Issue.record("nobody was asked: \(actions)")
+            return
+        }
+        let told = script.event(.input(.progress(ticket: ticket, .success([at(1, 4)]))))
+        #expect(Script.answer(to: first, in: told) == .answered(.logProgress(.with { $0.committed = [at(1, 4)] })))
+        #expect(script.event(.input(.progress(ticket: ticket, .success([])))).isEmpty, "answered once")
+        let (other, none) = script.call(ask("other"))
+        #expect(refusal(other, none) == ErrorCode.notFound.number)
+        for _ in 0..<16 { _ = script.call(ask("msg")) }
+        let (more, full) = script.call(ask("msg"))
+        #expect(refusal(more, full) == ErrorCode.overloaded.number)
+    }
+
     @Test func whatIsTakenAwayIsLetGoAfterThePauseInOrder() throws {
         var script = script { $0.letGoMS = 50 }
         _ = try join(&script, ends: [5, 9])

@@ -182,24 +182,16 @@ final class KafkaConsumer: @unchecked Sendable {
 
     /// Start, end and committed position of partitions as the brokers have them now. Blocks; not on the pump's thread.
     func facts(_ partitions: [UInt32]) -> Result<[PartitionFacts], Failure> {
-        let committed = PartitionList(topic, partitions, offset: Int64(RD_KAFKA_OFFSET_INVALID))
-        let error = committed.lend { rd_kafka_committed(handle.raw, $0, askMS) }
-        guard error == RD_KAFKA_RESP_ERR_NO_ERROR else {
-            return .failure(KafkaText.unavailable("the group's positions are not known", error))
-        }
-        let positions = committed.elements
-        guard !positions.contains(where: { $0.error != RD_KAFKA_RESP_ERR_NO_ERROR }) else {
-            return .failure(Failure(.storeUnavailable, "the group's positions are not known"))
-        }
-        switch KafkaQuestions.ranges(handle, topic, partitions, askMS) {
+        let positions: [(partition: UInt32, value: UInt64?)]
+        switch KafkaQuestions.committed(handle, topic, partitions, askMS) {
         case .failure(let failure): return .failure(failure)
-        case .success(let ranges):
-            return .success(
-                zip(positions.sorted { $0.partition < $1.partition }, ranges).map { position, range in
-                    PartitionFacts(
-                        partition: range.partition, start: range.start, end: range.end,
-                        committed: position.offset >= 0 ? UInt64(position.offset) : nil)
-                })
+        case .success(let found): positions = found
+        }
+        return KafkaQuestions.ranges(handle, topic, partitions, askMS).map { ranges in
+            zip(positions, ranges).map { position, range in
+                PartitionFacts(
+                    partition: range.partition, start: range.start, end: range.end, committed: position.value)
+            }
         }
     }
 

@@ -30,6 +30,32 @@ enum KafkaQuestions {
             partitions.sorted().map { ($0, found[0][$0] ?? 0, found[1][$0] ?? 0) })
     }
 
+    /// A client that asks for a group's positions and never joins it.
+    static func onlooker(_ settings: KafkaSettings, group: String) throws(StoreOpenError) -> KafkaHandle {
+        try KafkaHandle(
+            .consumer, name: "onlooker",
+            properties: KafkaConsumer.properties(settings, group: settings.group(group)) + [("client.id", "martlet")],
+            events: RD_KAFKA_EVENT_ERROR)
+    }
+
+    /// A group's positions, by partition; nil where it has none.
+    static func committed(
+        _ handle: KafkaHandle, _ topic: String, _ partitions: [UInt32], _ timeoutMS: Int32
+    ) -> Result<[(partition: UInt32, value: UInt64?)], Failure> {
+        let list = PartitionList(topic, partitions, offset: Int64(RD_KAFKA_OFFSET_INVALID))
+        let error = list.lend { rd_kafka_committed(handle.raw, $0, timeoutMS) }
+        guard error == RD_KAFKA_RESP_ERR_NO_ERROR else {
+            return .failure(KafkaText.unavailable("the group's positions are not known", error))
+        }
+        let found = list.elements
+        guard !found.contains(where: { $0.error != RD_KAFKA_RESP_ERR_NO_ERROR }) else {
+            return .failure(Failure(.storeUnavailable, "the group's positions are not known"))
+        }
+        return .success(
+            found.sorted { $0.partition < $1.partition }
+                .map { ($0.partition, $0.offset >= 0 ? UInt64($0.offset) : nil) })
+    }
+
     /// What a topic is made of; nil when there is none. All topics are asked for: brokers of Kafka's usual
     /// configuration make a topic that is asked for by name, with whatever settings they have.
     ///

@@ -4,6 +4,9 @@ import RPC
 import Wire
 
 extension KafkaLogMachine {
+    /// Each blocks the lane of questions for a moment.
+    private static let mostProgressAsks = 16
+
     private static func isName(_ name: String) -> Bool { !name.isEmpty && name.utf8.count <= Limits.nameBytes }
 
     /// Answers with records, or with the new share when the member's generation is over, or parks.
@@ -212,5 +215,32 @@ extension KafkaLogMachine {
             }
         }
         return [.reply(commit.call, .done(Done()))]
+    }
+
+    // MARK: Progress
+
+    /// Where a group is, asked by anybody: the coordinator knows.
+    mutating func progress(_ id: CallID, _ request: LogProgressAsk) -> [Action] {
+        guard request.log == log else { return [.refuse(id, Self.unknownLog(request.log))] }
+        guard Self.isName(request.group) else {
+            return [.refuse(id, Failure(.malformedRequest, "a group has 1 to \(Limits.nameBytes) bytes"))]
+        }
+        guard progressAsks.count < Self.mostProgressAsks else {
+            return [.refuse(id, Failure(.overloaded, "\(progressAsks.count) questions for positions wait for Kafka"))]
+        }
+        let ticket = number()
+        progressAsks[ticket] = id
+        return [.output(.askProgress(ticket: ticket, group: request.group))]
+    }
+
+    mutating func progressed(_ ticket: UInt64, _ result: Result<[LogPosition], Failure>) -> [Action] {
+        guard let id = progressAsks.removeValue(forKey: ticket) else { return [] }
+        switch result {
+        case .failure(let failure): return [.refuse(id, failure)]
+        case .success(let positions):
+            var answer = LogProgress()
+            answer.committed = positions
+            return [.reply(id, .logProgress(answer))]
+        }
     }
 }

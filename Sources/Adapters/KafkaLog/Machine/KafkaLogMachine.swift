@@ -39,6 +39,8 @@ public struct KafkaLogMachine: RoleMachine {
     var lastNumber: UInt64 = 0
     var lastGeneration: UInt64 = 0
     var commits: [UInt64: (call: CallID, name: LogMember.Name, life: UInt64, positions: [LogPosition])] = [:]
+    /// Who waits for a group's positions.
+    var progressAsks: [UInt64: CallID] = [:]
     /// The earliest deadline of a parked fetch that a timer is set for.
     var armedFor: UInt64?
     /// What the group took away and still has to be let go, oldest first, and when.
@@ -79,6 +81,7 @@ public struct KafkaLogMachine: RoleMachine {
         case .logFetch(let request): return fetch(id, request, now)
         case .logCommit(let request): return commit(id, request, now)
         case .logLeave(let request): return leave(id, request)
+        case .logProgressAsk(let request): return progress(id, request)
         default:
             return [.refuse(id, Failure(.noSuchMethod, "the log does not answer payload \(payload.kind)"))]
         }
@@ -93,6 +96,7 @@ public struct KafkaLogMachine: RoleMachine {
         case .records(let id, let runs): return took(id, runs)
         case .outOfRange(let id, let partition): return outOfRange(id, partition)
         case .facts(let id, let ticket, let result): return learned(id, ticket, result, now)
+        case .progress(let ticket, let result): return progressed(ticket, result)
         case .committed(let token, let failure): return committed(token, failure)
         case .memberFailed(let id, let why): return memberFailed(id, why)
         case .closed(let id): return closed(id)

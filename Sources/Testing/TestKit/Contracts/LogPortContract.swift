@@ -30,6 +30,7 @@ public enum LogPortContract {
         Case("a fetch that does not wait knows the ends of now", freshEnds),
         Case("members share the partitions, and who leaves gives its own back", sharing),
         Case("positions are kept per group and never go back", positions),
+        Case("anybody may ask where a group is", progress),
         Case("what is not one's own is refused", foreign),
         Case("a member may go back, and forth", goingBack),
         Case("an answer has a record at least, and about as many bytes as asked", byteLimit),
@@ -191,6 +192,31 @@ public enum LogPortContract {
         var other = LogReader(port, group: "h", member: "m")
         try await other.join(wanted: 4)
         try same(other.assigned[1], 1, "another group's position")
+    }
+
+    private static func progress(_ port: LogPort) async throws {
+        func committed(_ group: String, log: String = "msg") async -> CallResult {
+            await port.ask(
+                .logProgressAsk(
+                    .with {
+                        $0.log = log
+                        $0.group = group
+                    }))
+        }
+        func told(_ positions: [LogPosition]) -> CallResult {
+            .answered(.logProgress(.with { $0.committed = positions }))
+        }
+        _ = try await port.append((0..<6).map { entry(UInt32($0 % 2 + 1), "\($0)") })
+        var reader = LogReader(port, group: "g", member: "m")
+        try await reader.join(wanted: 4)
+        _ = try await reader.read(6)
+        try same(await committed("nobody"), told([]), "a group that nobody is in")
+        try done(await reader.commit([LogReader.position(2, 2), LogReader.position(1, 3)]), "a commit")
+        let wanted = told([LogReader.position(1, 3), LogReader.position(2, 2)])
+        try same(await committed("g"), wanted, "the group's positions")
+        try done(await reader.leave(), "leaving")
+        try same(await committed("g"), wanted, "when nobody is in it any more")
+        try refused(await committed("g", log: "other"), .notFound, "another log")
     }
 
     private static func foreign(_ port: LogPort) async throws {
