@@ -92,10 +92,21 @@ import Wire
                     Issue.record("the position did not move")
                     return
                 }
-                // It stops without leaving: to the group that is what a kill -9 looks like.
             }
+            // It stopped without leaving: to the group that is what a kill -9 looks like.
+            #expect(try Self.members(of: "g", settings) == 1, "the dead one is still a member")
         }
         withExtendedLifetime(server) {}
+    }
+
+    private static func members(of group: String, _ settings: KafkaSettings) throws -> Int {
+        let handle = try KafkaQuestions.onlooker(settings, group: "nobody")
+        var found: UnsafePointer<rd_kafka_group_list>?
+        let error = rd_kafka_list_groups(handle.raw, settings.group(group), &found, 5000)
+        #expect(error == RD_KAFKA_RESP_ERR_NO_ERROR)
+        guard let list = found?.pointee, list.group_cnt == 1 else { return 0 }
+        defer { rd_kafka_group_list_destroy(found) }
+        return Int(list.groups[0].member_cnt)
     }
 
     /// One sender's records to partition 1, a batch at a time; what is not accepted is sent again. How many were.
