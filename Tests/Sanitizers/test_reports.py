@@ -54,6 +54,12 @@ class ReportTests(unittest.TestCase):
         count, races, _ = self.sift((3, 3), (3, 6), (3, 3))
         self.assertEqual((count, len(races)), (3, 1))
 
+    def test_what_the_runtime_hands_over_is_a_blind_spot(self):
+        handed = "    #1 swift::StackAllocator<984ul, &(swift::TaskAllocatorSlabMetadata)>::alloc(unsigned long) crtstuff.c"
+        written = report("/nowhere.swift", 1, 2)
+        self.assertEqual(len(reports.sift(written)[1]), 1)
+        self.assertEqual(len(reports.sift(written[:-2] + [handed] + written[-2:])[1]), 0)
+
     def test_one_that_is_not_understood_is_a_race(self):
         count, races, _ = reports.sift(["WARNING: ThreadSanitizer: something else", "", "=================="])
         self.assertEqual((count, len(races)), (1, 1))
