@@ -147,13 +147,12 @@ struct KafkaHistory {
     ) async {
         var random = SeededRandom(seed: seed &* 37 &+ UInt64(number))
         var reader = LogReader(port, group: "g", member: "m\(number)")
-        // The first stays; the others leave now and then and come back. With MARTLET_KAFKA_REST they stay once
-        // everything is sent, which a partition that nobody reads does not survive: see Docs/status.md.
-        let rests = ProcessInfo.processInfo.environment["MARTLET_KAFKA_REST"] != nil
+        // The first stays; the others leave now and then and come back, until everything is sent: their coming and going
+        // would free a partition that nobody reads.
         var polls = number == 0 ? Int.max : Int.random(in: 5...40, using: &random)
         while !isOver.isSet {
             polls -= 1
-            if polls <= 0, !(rests && sent.isSet) {
+            if polls <= 0, !sent.isSet {
                 _ = await reader.leave()
                 try? await Task.sleep(for: .milliseconds(Int.random(in: 50...800, using: &random)))
                 reader = LogReader(port, group: "g", member: "m\(number)")

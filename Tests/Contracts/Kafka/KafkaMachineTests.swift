@@ -422,6 +422,39 @@ import Wire
         #expect(try fetched(call, answer).ends.first == at(0, 4), "the member is told by the end")
     }
 
+    /// A leader that is new may not know the end yet: nobody stays where nothing comes from for good.
+    @Test func aPlaceBeyondTheEndIsLookedAtAgain() throws {
+        var script = script()
+        let (share, places) = try join(&script, ends: [9, 0])
+        _ = script.event(.input(.records(id, [run(places[0], 0..<6)])))
+        _ = script.call(fetch(share.generation, [at(0, 0)]))
+        let first = try ticket(script.event(.input(.outOfRange(id, 0))))
+        let beyond = script.event(.input(.facts(id, ticket: first, .success(facts([4, 0])))))
+        #expect(outputs(beyond) == [.verify(ends: [9, 0, 0, 0])], "nothing is asked again at once")
+        let second = try ticket(script.event(.timer(KafkaLogMachine.sweepTimer)))
+        let moved = script.event(.input(.facts(id, ticket: second, .success(facts([9, 0])))))
+        guard case .move(id, let place) = try #require(outputs(moved).first) else { throw Unexpected() }
+        #expect(place.partition == 0 && place.offset == 6)
+        #expect(outputs(script.event(.timer(KafkaLogMachine.sweepTimer))).isEmpty)
+    }
+
+    /// The answer to a question that was asked before the broker refused says nothing about after.
+    @Test func anOlderAnswerDoesNotSettleARefusal() throws {
+        var script = script()
+        let (share, places) = try join(&script, ends: [2, 0])
+        let (_, asked) = script.call(fetch(share.generation, [at(0, 0)], wait: 0))
+        let first = try ticket(asked)
+        _ = script.event(.input(.records(id, [run(places[0], 0..<6)])))
+        #expect(outputs(script.event(.input(.outOfRange(id, 0)))).isEmpty, "one question at a time")
+        let old = script.event(.input(.facts(id, ticket: first, .success(facts([2, 0])))))
+        let second = try ticket(old)
+        #expect(outputs(old).count == 1, "neither moved nor doubted")
+        let moved = script.event(.input(.facts(id, ticket: second, .success(facts([6, 0])))))
+        guard case .move(id, _) = try #require(outputs(moved).first) else { throw Unexpected() }
+    }
+
+    private struct Unexpected: Error {}
+
     @Test func anotherLogBeginsAtItsBeginning() throws {
         var script = script()
         let (share, _) = try join(&script, ends: [9, 0], committed: [9, nil])

@@ -64,6 +64,8 @@ final class MockKafka: @unchecked Sendable {
         settings.limits.heartbeatMS = 200
         settings.limits.askMS = 700
         settings.limits.openMS = 15_000
+        // What librdkafka says of itself, with MARTLET_KAFKA_LOG: "cgrp,fetch,consumer" and the like.
+        settings.properties["debug"] = ProcessInfo.processInfo.environment["MARTLET_KAFKA_DEBUG"]
         return settings
     }
 

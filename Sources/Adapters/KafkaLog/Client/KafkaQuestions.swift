@@ -4,10 +4,27 @@ import Wire
 
 /// Questions that block until a broker answers: on the adapter's own lane or at its start, never on a machine's lane.
 enum KafkaQuestions {
-    /// First offset that is kept and the next one to be written, per partition, in the order asked.
+    typealias Range = (partition: UInt32, start: UInt64, end: UInt64)
+
+    /// First offset that is kept and the next one to be written, per partition.
     static func ranges(
         _ handle: KafkaHandle, _ topic: String, _ partitions: [UInt32], _ timeoutMS: Int32
-    ) -> Result<[(partition: UInt32, start: UInt64, end: UInt64)], Failure> {
+    ) -> Result<[Range], Failure> {
+        let first = rangesByKnownLeaders(handle, topic, partitions, timeoutMS)
+        guard case .failure = first else { return first }
+        // librdkafka asks the leader that it knows, and looks for another by itself only for partitions that it fetches
+        // or produces to: one that moved before would be asked in vain for minutes (topic.metadata.refresh.interval.ms).
+        var answer: UnsafePointer<rd_kafka_metadata>?
+        guard rd_kafka_metadata(handle.raw, 1, nil, &answer, timeoutMS) == RD_KAFKA_RESP_ERR_NO_ERROR else {
+            return first
+        }
+        rd_kafka_metadata_destroy(answer)
+        return rangesByKnownLeaders(handle, topic, partitions, timeoutMS)
+    }
+
+    private static func rangesByKnownLeaders(
+        _ handle: KafkaHandle, _ topic: String, _ partitions: [UInt32], _ timeoutMS: Int32
+    ) -> Result<[Range], Failure> {
         var found: [[UInt32: UInt64]] = []
         // ListOffsets takes the logical offsets in the place of times.
         for offset in [Int64(RD_KAFKA_OFFSET_BEGINNING), Int64(RD_KAFKA_OFFSET_END)] {

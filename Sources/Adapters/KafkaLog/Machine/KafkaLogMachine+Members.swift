@@ -94,6 +94,8 @@ extension KafkaLogMachine {
     ) -> [Action] {
         guard let name = name(of: id), members[name]?.asking == ticket else { return [] }
         members[name]?.asking = nil
+        let late = members[name]?.refusedMeanwhile ?? []
+        members[name]?.refusedMeanwhile = []
         guard case .success(let facts) = result else {
             guard case .failure(let failure) = result, let parked = members[name]?.parked, parked.wantsFacts else {
                 return []
@@ -105,7 +107,7 @@ extension KafkaLogMachine {
         var found: [PartitionFacts] = []
         for fact in facts.sorted(by: { $0.partition < $1.partition }) {
             if members[name]?.parts[fact.partition] != nil {
-                actions += update(name, fact)
+                if !late.contains(fact.partition) { actions += update(name, fact) }
             } else if members[name]?.pending.contains(fact.partition) == true {
                 found.append(fact)
             }
@@ -137,10 +139,11 @@ extension KafkaLogMachine {
             saw(fact.partition, end: fact.end)
             return []
         }
-        members[name]?.parts[fact.partition]?.isLost = false
         members[name]?.parts[fact.partition]?.forget(at: next)
         members[name]?.parts[fact.partition]?.end = fact.end
         let values = ["log": log, "partition": "\(fact.partition)", "wanted": "\(next)", "end": "\(fact.end)"]
+        members[name]?.parts[fact.partition]?.isLost = false
+        members[name]?.parts[fact.partition]?.isBeyond = next > fact.end
         if next > fact.end {
             return [.warn("the log ends before what was read of it", values), .output(.verify(ends: seen))]
         }
@@ -158,6 +161,7 @@ extension KafkaLogMachine {
     mutating func outOfRange(_ id: MemberID, _ partition: UInt32) -> [Action] {
         guard let name = name(of: id), members[name]?.parts[partition] != nil else { return [] }
         members[name]?.parts[partition]?.isLost = true
+        if members[name]?.asking != nil { members[name]?.refusedMeanwhile.insert(partition) }
         return ask(name)
     }
 

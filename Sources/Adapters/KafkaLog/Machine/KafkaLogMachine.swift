@@ -137,6 +137,9 @@ public struct KafkaLogMachine: RoleMachine {
             if lastCall < silentBefore {
                 actions += depart(name, waiting: [])
             } else {
+                for partition in members[name]?.parts.keys(where: { $0.isBeyond }) ?? [] {
+                    members[name]?.parts[partition]?.isLost = true
+                }
                 actions += ask(name)
             }
         }

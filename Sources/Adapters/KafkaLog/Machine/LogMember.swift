@@ -33,6 +33,8 @@ struct LogMember: Sendable {
     var owesAssign = false
     /// The question that is under way.
     var asking: UInt64?
+    /// Refused by the broker while a question was under way, whose answer may be older than that.
+    var refusedMeanwhile: Set<UInt32> = []
     var parked: Parked?
     var hasNews = false
     /// Set when it leaves: who waits for that.

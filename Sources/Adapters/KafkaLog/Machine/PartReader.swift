@@ -16,6 +16,8 @@ struct PartReader: Sendable {
     var isPaused = false
     /// The broker refused the place: its range has to be asked for.
     var isLost = false
+    /// The brokers said that the log ends before it: asked again once a second, for it may be a leader that is new.
+    var isBeyond = false
     /// The log was replaced: nothing that is known here is about this one.
     var isForeign = false
     private var ahead: [LogEntry] = []
