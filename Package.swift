@@ -108,6 +108,9 @@ let package = Package(
         library(
             "Adapters", "RedisStore",
             ["Ports", "CHiredis", logging, crypto, nio("NIOCore"), nio("NIOPosix"), tls] + shared),
+            name: "CRdKafka", path: "Sources/CLibraries/CRdKafka", pkgConfig: "rdkafka",
+            providers: [.apt(["librdkafka-dev"])]),
+        library("Adapters", "KafkaLog", ["Ports", "CRdKafka", logging] + shared),
         library("Adapters", "EmbeddedStore", ["Ports", "CSQLite", logging] + shared),
         library(
             "Adapters", "NIOTransport",
@@ -128,7 +131,8 @@ let package = Package(
         .target(
             name: "MartletSuite",
             dependencies: roles + shared + [
-                "APIRole", "EmbeddedStore", "RedisStore", "NIOTransport", "Ports", "Runtime", logging, arguments,
+                "APIRole", "EmbeddedStore", "KafkaLog", "RedisStore", "NIOTransport", "Ports", "Runtime", logging,
+                arguments,
                 nio("NIOCore"),
                 nio("NIOPosix"),
             ],
@@ -167,7 +171,7 @@ let package = Package(
                 nio("NIOCore"), nio("NIOPosix"), nio("NIOHTTP1"), nio("NIOWebSocket"), tls, logging,
             ]),
         tests("Roles", ["OnlineRole", "RouteRole", "UserRole", "MsgReaderRole", "Wire", "RPC", "Identity", protobuf]),
-        tests("Contracts", ["EmbeddedStore", "TestKit", "Ports"] + shared),
+        tests("Contracts", ["EmbeddedStore", "KafkaLog", "CRdKafka", "TestKit", "Ports", logging] + shared),
         tests("Redis", ["RedisStore", "TestKit", "Ports", "EmbeddedStore"] + shared),
         tests(
             "RedisServer",

@@ -5,8 +5,8 @@
 # services are neither started nor left to start with the machine.
 set -euo pipefail
 case "${1:-}" in
-build) packages="libsqlite3-dev libhiredis-dev" ;;
-test) packages="python3 nodejs chromium chromium-driver python3-selenium protobuf-compiler strace openssl
+build) packages="libsqlite3-dev libhiredis-dev librdkafka-dev" ;;
+test) packages="python3 python3-venv nodejs chromium chromium-driver python3-selenium protobuf-compiler strace openssl
   redis-server redis-sentinel" ;;
 # perf counts what the budgets are about; it fits any kernel well enough for that.
 bench) packages="python3 linux-perf" ;;

@@ -10,6 +10,7 @@ for run in 1 2; do
   MARTLET_SEED=47 MARTLET_LOG=.build/storm-$run.log swift test --skip-build --filter promisesHoldInEveryStorm
 done
 cmp .build/storm-1.log .build/storm-2.log
+MARTLET_KAFKA_SEEDS=1000 swift test --skip-build --filter KafkaHistoryTests
 MARTLET_STOPPED_SECONDS=30 swift test --skip-build --filter StoppedPeerTests
 MARTLET_FUZZ_INPUTS=1000000 swift test --skip-build --filter 'WireTests|EdgeTests'
 Tests/Sanitizers/run.sh

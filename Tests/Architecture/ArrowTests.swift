@@ -48,6 +48,17 @@ import Testing
         }
     }
 
+    /// Each C library has one adapter around it, and an adapter knows no role and no other adapter.
+    @Test func adaptersImportSharedAndTheirOwnLibrary() {
+        let own: [String: Set<String>] = [
+            "EmbeddedStore": ["CSQLite"], "KafkaLog": ["CRdKafka"], "NIOTransport": ["NIOCore", "NIOPosix", "Crypto"],
+        ]
+        for file in Repository.swiftFiles(under: "Sources/Adapters") {
+            let name = file.path.split(separator: "/")[2]
+            expectImports(of: file, within: Self.shared.union(Self.system).union(own[String(name)] ?? []))
+        }
+    }
+
     @Test func examplesImportTheSDKOnly() {
         for file in Repository.swiftFiles(under: "Sources/Examples") {
             expectImports(of: file, within: Self.system.union(["ServiceSDK", "ArgumentParser"]))

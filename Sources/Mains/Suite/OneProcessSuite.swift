@@ -30,7 +30,10 @@ public struct OneProcessSuite: Sendable {
             folder: settings.data, files: settings.fault.files, pushLog: .memory,
             redis: try RedisClients(settings.redis, logger: logger))
         let storage = Lane.thread(name: "storage")
-        stores.host(on: wiring, storage: storage)
+        stores.host(on: wiring, storage: storage, logs: settings.log == nil ? ["msg", "push"] : ["push"])
+        let kafka = try settings.log.map {
+            try KafkaLogs($0, logs: ["msg"], on: wiring, lane: stores.logLane, instance: "suite")
+        }
         let group = MultiThreadedEventLoopGroup(numberOfThreads: Self.loopCount(settings.loops))
         let lanes = group.makeIterator().enumerated().map { Lane(name: "loop-\($0)", loop: $1) }
         wiring.pushProxy("pushproxy", on: storage)
@@ -64,6 +67,7 @@ public struct OneProcessSuite: Sendable {
         }
         await node.stop()
         try await group.shutdownGracefully()
+        kafka?.stop()
         await stores.stop()
         storage.stop()
     }

@@ -114,6 +114,8 @@ struct ServiceProcess: Sendable {
     let service: Topology.Service
     /// Longest wait for the log when a consumer leaves its group.
     private static let leaveMS: UInt32 = 1000
+    /// The log that a role uses, where the logs are not the store's.
+    private static let logs = ["msgproxy": "msg", "msgwriter": "msg", "pushproxy": "push", "pushserver": "push"]
 
     func run() async throws {
         let access = try DemoAccess.load(folder: topology.data)
@@ -125,6 +127,11 @@ struct ServiceProcess: Sendable {
             directory: wiring.directory, hosted: { wiring.hostedRoles }, secret: access.clusterSecret, group: group,
             logger: wiring.logger)
         let stores = try host(on: wiring, lane: lane)
+        let kafka = try topology.log.flatMap { address in
+            try Self.logs[service.role].map {
+                try KafkaLogs(address, logs: [$0], on: wiring, lane: lane, instance: service.name)
+            }
+        }
         do {
             try await node.listen(host: "127.0.0.1", port: service.port)
         } catch {
@@ -133,6 +140,7 @@ struct ServiceProcess: Sendable {
         node.connect(to: topology.peers(of: service).map { PeerAddress(host: "127.0.0.1", port: $0) })
         try await serve(wiring: wiring, access: access, group: group, lane: lane)
         await node.stop()
+        kafka?.stop()
         await stores?.stop()
         try await group.shutdownGracefully()
     }
@@ -145,7 +153,8 @@ struct ServiceProcess: Sendable {
             let stores = try EmbeddedStores(
                 folder: topology.data, files: wiring.faults.files, pushLog: .folder,
                 redis: try RedisClients(topology.redis ?? RedisSettings(), logger: wiring.logger))
-            stores.host(on: wiring, storage: Lane.thread(name: "storage"))
+            let logs: Set<String> = topology.log == nil ? ["msg", "push"] : []
+            stores.host(on: wiring, storage: Lane.thread(name: "storage"), logs: logs)
             return stores
         case "msgproxy": wiring.msgProxy(name, on: lane)
         case "pushproxy": wiring.pushProxy(name, on: lane)

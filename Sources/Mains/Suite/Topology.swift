@@ -25,6 +25,8 @@ public struct Topology: Codable, Equatable, Sendable {
     public var demoLogin: Bool
     /// Which stores martlet-store has in Redis.
     public var redis: RedisSettings?
+    /// Where the logs live; nil: in the data folder, served by martlet-store.
+    public var log: String?
     /// For tests of the checker only.
     public var fault: String?
 
@@ -39,6 +41,7 @@ public struct Topology: Codable, Equatable, Sendable {
         tlsKey = settings.tls?.key
         demoLogin = settings.demoLogin
         redis = settings.redis
+        log = settings.log
         fault = settings.faultName
     }
 
@@ -47,7 +50,7 @@ public struct Topology: Codable, Equatable, Sendable {
         SuiteSettings(
             data: data, host: host, httpPort: httpPort, webSocketPort: webSocketPort, tcpPort: tcpPort,
             rpcPort: 0, tls: tlsCertificate.flatMap { certificate in tlsKey.map { (certificate, $0) } },
-            demoLogin: demoLogin, loops: 1, faultName: fault,
+            demoLogin: demoLogin, loops: 1, log: log, faultName: fault,
             fault: (try? fault.map(InjectedFaults.init(named:))) ?? InjectedFaults())
     }
 

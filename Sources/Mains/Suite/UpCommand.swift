@@ -38,6 +38,11 @@ public struct UpCommand: AsyncParsableCommand {
     public var processes = false
     @Option(help: "With --processes: start martlet-login, martlet-online ... of this folder instead of this program.")
     public var executables: String?
+    @Option(
+        help: ArgumentHelp(
+            "Where log \"msg\" lives, for example kafka://host:9092,host:9092. Left out: in the data folder. "
+                + "With --processes log \"push\" lives there too.", valueName: "address"))
+    public var log: String?
     @Option(help: "Event loops for connections in one process; 0 means half of the cores.")
     public var loops = 0
     @Option(help: "Keep presence in Redis: redis[s]://HOST:PORT[,...], redis+cluster://, redis+sentinel://HOST/MASTER.")
@@ -84,7 +89,7 @@ public struct UpCommand: AsyncParsableCommand {
                 data: data, host: host, httpPort: httpPort, webSocketPort: wsPort, tcpPort: tcpPort, rpcPort: rpcPort,
                 tls: tlsCert.flatMap { certificate in tlsKey.map { (certificate, $0) } },
                 demoLogin: DemoRule.isOn(host: host, wanted: demoLogin), loops: loops, executables: executables,
-                redis: redis, faultName: fault,
+                log: log, redis: redis, faultName: fault,
                 fault: try fault.map(InjectedFaults.init(named:)) ?? InjectedFaults())
             if processes {
                 try await ProcessSuite(settings: settings, access: access).run(readyFile: readyFile)
@@ -127,6 +132,8 @@ public struct SuiteSettings: Sendable {
     public var loops: Int
     /// Folder of the services' own executables; nil: this program serves them.
     public var executables: String?
+    /// Where the logs live when they are not in the data folder: an address for `KafkaSettings.parse`.
+    public var log: String?
     public var redis = RedisSettings()
     public var faultName: String?
     public var fault: InjectedFaults

@@ -22,9 +22,11 @@ struct EmbeddedStores {
 
     /// The log and the relational store wait for the disk, so each has its own thread; the others share `storage` with
     /// the roles that use them most.
-    func host(on wiring: Wiring, storage: Lane) {
-        wiring.host(backends.logMachine(), "log", on: lanes.log)
-        wiring.host(backends.pushLogMachine(), "pushlog", on: storage)
+    ///
+    /// - Parameter logs: those that are served from here; others live elsewhere.
+    func host(on wiring: Wiring, storage: Lane, logs: Set<String> = ["msg", "push"]) {
+        if logs.contains("msg") { wiring.host(backends.logMachine(), "log", on: lanes.log) }
+        if logs.contains("push") { wiring.host(backends.pushLogMachine(), "pushlog", on: storage) }
         wiring.host(backends.recentMachine(), "recent", on: storage)
         if let client = redis.hot {
             wiring.host(RedisHotMachine(), "hot", on: storage, client)
@@ -38,6 +40,9 @@ struct EmbeddedStores {
         }
         wiring.host(backends.userMachine(), "relational", on: lanes.users)
     }
+
+    /// A thread that nothing of this folder uses while log "msg" lives elsewhere.
+    var logLane: Lane { lanes.log }
 
     func stop() async {
         await redis.stop()
