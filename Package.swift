@@ -108,6 +108,9 @@ let package = Package(
         library(
             "Adapters", "RedisStore",
             ["Ports", "CHiredis", logging, crypto, nio("NIOCore"), nio("NIOPosix"), tls] + shared),
+        .systemLibrary(
+            name: "CMariaDB", path: "Sources/CLibraries/CMariaDB", providers: [.apt(["libmariadb-dev"])]),
+        library("Adapters", "MySQLStore", ["Ports", "CMariaDB", logging] + shared),
         library("Adapters", "EmbeddedStore", ["Ports", "CSQLite", logging] + shared),
         library(
             "Adapters", "NIOTransport",
@@ -128,7 +131,8 @@ let package = Package(
         .target(
             name: "MartletSuite",
             dependencies: roles + shared + [
-                "APIRole", "EmbeddedStore", "RedisStore", "NIOTransport", "Ports", "Runtime", logging, arguments,
+                "APIRole", "EmbeddedStore", "RedisStore", "MySQLStore", "NIOTransport", "Ports", "Runtime", logging,
+                arguments,
                 nio("NIOCore"),
                 nio("NIOPosix"),
             ],
@@ -175,6 +179,9 @@ let package = Package(
                 "RedisStore", "EmbeddedStore", "TestKit", "Ports", "OnlineRole", logging, nio("NIOCore"),
                 nio("NIOPosix"),
             ] + shared),
+        tests("MySQL", ["MySQLStore", "TestKit", "Ports"] + shared),
+        tests(
+            "MySQLServer", ["MySQLStore", "TestKit", "Ports", logging, nio("NIOCore"), nio("NIOPosix")] + shared),
         tests("Bench", ["MartletBench", "Wire", "Identity", nio("NIOCore")]),
         tests(
             "Client",

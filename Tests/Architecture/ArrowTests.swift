@@ -48,6 +48,19 @@ import Testing
         }
     }
 
+    /// One adapter a C library, which keeps it to itself.
+    @Test func everyCLibraryHasOneDoor() {
+        let doors = ["CSQLite": "EmbeddedStore", "CHiredis": "RedisStore", "CMariaDB": "MySQLStore"]
+        for (library, adapter) in doors {
+            let users = Repository.swiftFiles(under: "Sources/Adapters").filter { $0.imports.contains(library) }
+            #expect(!users.isEmpty, "nobody imports \(library)")
+            for file in users {
+                #expect(file.path.hasPrefix("Sources/Adapters/\(adapter)/"), "\(file.path) imports \(library)")
+                #expect(file.lines.contains("internal import \(library)"), "\(file.path) shows \(library) to others")
+            }
+        }
+    }
+
     @Test func examplesImportTheSDKOnly() {
         for file in Repository.swiftFiles(under: "Sources/Examples") {
             expectImports(of: file, within: Self.system.union(["ServiceSDK", "ArgumentParser"]))

@@ -27,7 +27,8 @@ public struct OneProcessSuite: Sendable {
         let wiring = Wiring(logger: logger, faults: settings.fault)
         let stores = try EmbeddedStores(
             folder: settings.data, files: settings.fault.files, pushLog: .memory,
-            redis: try RedisClients(settings.redis, logger: logger))
+            redis: try RedisClients(settings.redis, logger: logger), mysql: settings.mysql, hostsDatabases: true,
+            logger: logger)
         let storage = Lane.thread(name: "storage")
         stores.host(on: wiring, storage: storage)
         let group = MultiThreadedEventLoopGroup(numberOfThreads: Self.loopCount(settings.loops))
@@ -36,7 +37,7 @@ public struct OneProcessSuite: Sendable {
         wiring.pushServer("pushserver", on: storage)
         wiring.online("online", on: storage)
         wiring.msgReader("msgreader", on: storage)
-        wiring.msgWriter("msgwriter", on: storage)
+        wiring.msgWriter("msgwriter", on: storage, apart: settings.mysql.recent != nil)
         for (index, lane) in lanes.enumerated() {
             wiring.route("route-\(index)", on: lane)
             wiring.msgProxy("msgproxy-\(index)", on: lane)

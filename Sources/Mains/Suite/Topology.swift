@@ -25,6 +25,8 @@ public struct Topology: Codable, Equatable, Sendable {
     public var demoLogin: Bool
     /// Which stores martlet-store has in Redis.
     public var redis: RedisSettings?
+    /// Which stores are in databases; whoever needs one talks to it itself.
+    public var mysql: MySQLSettings?
     /// For tests of the checker only.
     public var fault: String?
 
@@ -39,6 +41,7 @@ public struct Topology: Codable, Equatable, Sendable {
         tlsKey = settings.tls?.key
         demoLogin = settings.demoLogin
         redis = settings.redis
+        mysql = settings.mysql
         fault = settings.faultName
     }
 

@@ -49,6 +49,19 @@ public struct UpCommand: AsyncParsableCommand {
     @Option(
         help: "Authorities (PEM) that sign the certificates of rediss:// servers; those of the system when left out.")
     public var redisCa: String?
+    @Option(
+        help: ArgumentHelp(
+            "Keep messages in MariaDB or MySQL: mysql[s]://USER[:PASSWORD]@HOST[:PORT]/DATABASE. Several "
+                + "HOST[:PORT]/DATABASE with commas are shards, in an order that never changes; they need --relational."
+        ))
+    public var recent: String?
+    @Option(help: "Keep apps, users and the user index in MariaDB or MySQL; an address as for --recent.")
+    public var relational: String?
+    @Option(help: "File with the password of the databases: a command line is seen by everybody.")
+    public var mysqlPasswordFile: String?
+    @Option(
+        help: "Authorities (PEM) that sign the certificates of mysqls:// servers; those of the system when left out.")
+    public var mysqlCa: String?
     @Option(help: "Write the addresses as JSON to this file once clients can connect.")
     public var readyFile: String?
     @Option(help: ArgumentHelp("Break one thing on purpose, for tests of the checker.", visibility: .hidden))
@@ -80,6 +93,8 @@ public struct UpCommand: AsyncParsableCommand {
                 demoLogin: DemoRule.isOn(host: host, wanted: demoLogin), loops: loops, executables: executables,
                 redis: RedisSettings(
                     presence: presence, hot: hot, passwordFile: redisPasswordFile, authorities: redisCa),
+                mysql: MySQLSettings(
+                    recent: recent, relational: relational, passwordFile: mysqlPasswordFile, authorities: mysqlCa),
                 faultName: fault,
                 fault: try fault.map(InjectedFaults.init(named:)) ?? InjectedFaults())
             if processes {
@@ -110,6 +125,7 @@ public struct SuiteSettings: Sendable {
     /// Folder of the services' own executables; nil: this program serves them.
     public var executables: String?
     public var redis = RedisSettings()
+    public var mysql = MySQLSettings()
     public var faultName: String?
     public var fault: InjectedFaults
 }
