@@ -108,9 +108,13 @@ let package = Package(
         library(
             "Adapters", "RedisStore",
             ["Ports", "CHiredis", logging, crypto, nio("NIOCore"), nio("NIOPosix"), tls] + shared),
+        .systemLibrary(
             name: "CRdKafka", path: "Sources/CLibraries/CRdKafka", pkgConfig: "rdkafka",
             providers: [.apt(["librdkafka-dev"])]),
         library("Adapters", "KafkaLog", ["Ports", "CRdKafka", logging] + shared),
+        .systemLibrary(
+            name: "CMariaDB", path: "Sources/CLibraries/CMariaDB", providers: [.apt(["libmariadb-dev"])]),
+        library("Adapters", "MySQLStore", ["Ports", "CMariaDB", logging] + shared),
         library("Adapters", "EmbeddedStore", ["Ports", "CSQLite", logging] + shared),
         library(
             "Adapters", "NIOTransport",
@@ -131,7 +135,8 @@ let package = Package(
         .target(
             name: "MartletSuite",
             dependencies: roles + shared + [
-                "APIRole", "EmbeddedStore", "KafkaLog", "RedisStore", "NIOTransport", "Ports", "Runtime", logging,
+                "APIRole", "EmbeddedStore", "KafkaLog", "RedisStore", "MySQLStore", "NIOTransport", "Ports", "Runtime",
+                logging,
                 arguments,
                 nio("NIOCore"),
                 nio("NIOPosix"),
@@ -179,6 +184,9 @@ let package = Package(
                 "RedisStore", "EmbeddedStore", "TestKit", "Ports", "OnlineRole", logging, nio("NIOCore"),
                 nio("NIOPosix"),
             ] + shared),
+        tests("MySQL", ["MySQLStore", "TestKit", "Ports"] + shared),
+        tests(
+            "MySQLServer", ["MySQLStore", "TestKit", "Ports", logging, nio("NIOCore"), nio("NIOPosix")] + shared),
         tests("Bench", ["MartletBench", "Wire", "Identity", nio("NIOCore")]),
         tests(
             "Client",

@@ -4,13 +4,13 @@
 # peers: what `make bench-peers` compares with. Of these and of the tests' servers only the programs are wanted, so their
 # services are neither started nor left to start with the machine.
 set -euo pipefail
+# The -core packages are MariaDB's programs without its service and data folder.
 case "${1:-}" in
-build) packages="libsqlite3-dev libhiredis-dev librdkafka-dev" ;;
+build) packages="libsqlite3-dev libhiredis-dev librdkafka-dev libmariadb-dev" ;;
 test) packages="python3 python3-venv nodejs chromium chromium-driver python3-selenium protobuf-compiler strace openssl
-  redis-server redis-sentinel" ;;
+  redis-server redis-sentinel mariadb-server-core mariadb-client-core" ;;
 # perf counts what the budgets are about; it fits any kernel well enough for that.
 bench) packages="python3 linux-perf" ;;
-# The -core packages are MariaDB's programs without its service and data folder.
 peers) packages="python3 mosquitto ejabberd erlang-p1-mysql mariadb-server-core mariadb-client-core" ;;
 *) echo "usage: Deploy/install.sh build|test|bench|peers" >&2; exit 2 ;;
 esac

@@ -2,7 +2,7 @@
 # Builds martlet into .build/dist: optimised, with Swift's libraries inside, stripped, and under the name of every service
 # as well (links: martlet-im is martlet, told by its name what to be). Foundation and Swift alone are most of its size, so
 # thirteen programs of their own would be thirteen times that. What a machine needs to run it: glibc, libstdc++,
-# libsqlite3, libhiredis and librdkafka1.
+# libsqlite3, libhiredis, librdkafka1 and libmariadb.
 #   Deploy/release.sh [--link FOLDER]   with --link: only the links and the page, for a program that is in FOLDER already
 set -euo pipefail
 cd "$(dirname "$0")/.."

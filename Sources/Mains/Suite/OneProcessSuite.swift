@@ -28,7 +28,8 @@ public struct OneProcessSuite: Sendable {
         try await RedisClients.check(settings.redis)
         let stores = try EmbeddedStores(
             folder: settings.data, files: settings.fault.files, pushLog: .memory,
-            redis: try RedisClients(settings.redis, logger: logger))
+            redis: try RedisClients(settings.redis, logger: logger), mysql: settings.mysql, hostsDatabases: true,
+            logger: logger)
         let storage = Lane.thread(name: "storage")
         stores.host(on: wiring, storage: storage, logs: settings.log == nil ? ["msg", "push"] : ["push"])
         let kafka = try settings.log.map {
@@ -40,7 +41,7 @@ public struct OneProcessSuite: Sendable {
         wiring.pushServer("pushserver", on: storage)
         wiring.online("online", on: storage)
         wiring.msgReader("msgreader", on: storage)
-        wiring.msgWriter("msgwriter", on: storage)
+        wiring.msgWriter("msgwriter", on: storage, apart: settings.mysql.recent != nil)
         for (index, lane) in lanes.enumerated() {
             wiring.route("route-\(index)", on: lane)
             wiring.msgProxy("msgproxy-\(index)", on: lane)

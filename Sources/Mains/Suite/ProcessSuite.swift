@@ -20,6 +20,8 @@ public struct ProcessSuite: Sendable {
         if settings.httpPort == 0 { settings.httpPort = try ports.next() }
         try Listeners(settings: settings, access: access, logger: .init(label: "martlet")).checkPorts(rpc: false)
         try await RedisClients.check(settings.redis)
+        // What is wrong with a database is told once, by this process, and the tables are made before fourteen want to.
+        try MySQLBackends(settings.mysql, logger: .init(label: "martlet")).stop()
         let topology = Topology(
             services: try Topology.plan.flatMap { role, count in
                 try (1...count).map { .init(name: "\(role)-\($0)", role: role, port: try ports.next()) }

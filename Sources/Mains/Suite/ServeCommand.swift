@@ -132,6 +132,7 @@ struct ServiceProcess: Sendable {
                 try KafkaLogs(address, logs: [$0], on: wiring, lane: lane, instance: service.name)
             }
         }
+        let databases = try hostDatabases(on: wiring, lane: lane)
         do {
             try await node.listen(host: "127.0.0.1", port: service.port)
         } catch {
@@ -142,6 +143,7 @@ struct ServiceProcess: Sendable {
         await node.stop()
         kafka?.stop()
         await stores?.stop()
+        databases?.stop()
         try await group.shutdownGracefully()
     }
 
@@ -152,7 +154,8 @@ struct ServiceProcess: Sendable {
         case Topology.store:
             let stores = try EmbeddedStores(
                 folder: topology.data, files: wiring.faults.files, pushLog: .folder,
-                redis: try RedisClients(topology.redis ?? RedisSettings(), logger: wiring.logger))
+                redis: try RedisClients(topology.redis ?? RedisSettings(), logger: wiring.logger),
+                mysql: topology.mysql ?? MySQLSettings(), hostsDatabases: false, logger: wiring.logger)
             let logs: Set<String> = topology.log == nil ? ["msg", "push"] : []
             stores.host(on: wiring, storage: Lane.thread(name: "storage"), logs: logs)
             return stores
@@ -162,7 +165,7 @@ struct ServiceProcess: Sendable {
         case "user": wiring.user(name, on: lane)
         case "online": wiring.online(name, on: lane)
         case "route": wiring.route(name, on: lane)
-        case "msgwriter": wiring.msgWriter(name, on: lane)
+        case "msgwriter": wiring.msgWriter(name, on: lane, apart: topology.mysql?.recent != nil)
         case "pushworker": wiring.pushWorker(name, on: lane)
         case "pushserver": wiring.pushServer(name, on: lane)
         case "im": wiring.im(name, on: lane)
@@ -171,6 +174,20 @@ struct ServiceProcess: Sendable {
             throw StartError("there is no service \(service.role)", cure: "Correct the topology file")
         }
         return nil
+    }
+
+    /// Databases are shared by nature: whoever needs one has its own connections, on the port role's name in its own
+    /// process.
+    private func hostDatabases(on wiring: Wiring, lane: Lane) throws -> MySQLBackends? {
+        guard let settings = topology.mysql else { return nil }
+        let usesRecent = ["msgwriter", "msgreader"].contains(service.role)
+        let usesUsers = service.role == "user"
+        guard usesRecent || usesUsers else { return nil }
+        let databases = try MySQLBackends(
+            settings, recent: usesRecent, relational: usesUsers, logger: wiring.logger)
+        if let shards = databases.recent { wiring.host(shards, "recent@\(service.name)", on: lane) }
+        databases.hostUsers(on: wiring, prefix: "\(service.name)-")
+        return databases
     }
 
     /// Login and API listen for clients; the others only wait for the end.

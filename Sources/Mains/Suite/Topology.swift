@@ -27,6 +27,8 @@ public struct Topology: Codable, Equatable, Sendable {
     public var redis: RedisSettings?
     /// Where the logs live; nil: in the data folder, served by martlet-store.
     public var log: String?
+    /// Which stores are in databases; whoever needs one talks to it itself.
+    public var mysql: MySQLSettings?
     /// For tests of the checker only.
     public var fault: String?
 
@@ -42,6 +44,7 @@ public struct Topology: Codable, Equatable, Sendable {
         demoLogin = settings.demoLogin
         redis = settings.redis
         log = settings.log
+        mysql = settings.mysql
         fault = settings.faultName
     }
 

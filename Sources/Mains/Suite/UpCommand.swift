@@ -60,6 +60,19 @@ public struct UpCommand: AsyncParsableCommand {
     public var redisCert: String?
     @Option(help: "Key of --redis-cert (PEM).")
     public var redisKey: String?
+    @Option(
+        help: ArgumentHelp(
+            "Keep messages in MariaDB or MySQL: mysql[s]://USER[:PASSWORD]@HOST[:PORT]/DATABASE. Several "
+                + "HOST[:PORT]/DATABASE with commas are shards, in an order that never changes; they need --relational."
+        ))
+    public var recent: String?
+    @Option(help: "Keep apps, users and the user index in MariaDB or MySQL; an address as for --recent.")
+    public var relational: String?
+    @Option(help: "File with the password of the databases: a command line is seen by everybody.")
+    public var mysqlPasswordFile: String?
+    @Option(
+        help: "Authorities (PEM) that sign the certificates of mysqls:// servers; those of the system when left out.")
+    public var mysqlCa: String?
     @Option(help: "Write the addresses as JSON to this file once clients can connect.")
     public var readyFile: String?
     @Option(help: ArgumentHelp("Break one thing on purpose, for tests of the checker.", visibility: .hidden))
@@ -89,7 +102,10 @@ public struct UpCommand: AsyncParsableCommand {
                 data: data, host: host, httpPort: httpPort, webSocketPort: wsPort, tcpPort: tcpPort, rpcPort: rpcPort,
                 tls: tlsCert.flatMap { certificate in tlsKey.map { (certificate, $0) } },
                 demoLogin: DemoRule.isOn(host: host, wanted: demoLogin), loops: loops, executables: executables,
-                log: log, redis: redis, faultName: fault,
+                log: log, redis: redis,
+                mysql: MySQLSettings(
+                    recent: recent, relational: relational, passwordFile: mysqlPasswordFile, authorities: mysqlCa),
+                faultName: fault,
                 fault: try fault.map(InjectedFaults.init(named:)) ?? InjectedFaults())
             if processes {
                 try await ProcessSuite(settings: settings, access: access).run(readyFile: readyFile)
@@ -135,6 +151,7 @@ public struct SuiteSettings: Sendable {
     /// Where the logs live when they are not in the data folder: an address for `KafkaSettings.parse`.
     public var log: String?
     public var redis = RedisSettings()
+    public var mysql = MySQLSettings()
     public var faultName: String?
     public var fault: InjectedFaults
 }

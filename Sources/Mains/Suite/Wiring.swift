@@ -6,6 +6,7 @@ import Machinery
 import MsgProxyRole
 import MsgReaderRole
 import MsgWriterRole
+import MySQLStore
 import OnlineRole
 import PushProxyRole
 import PushServerRole
@@ -46,6 +47,12 @@ final class Wiring: Sendable {
             machine, instance: instance, lane: lane, directory: directory, client: client, logger: logger)
     }
 
+    /// Port role `recent` over shards.
+    func host(_ shards: MySQLShards, _ instance: String, on lane: Lane) {
+        hosted.withLock { $0.append((.recentStore, instance)) }
+        MySQLHost.start(shards, instance: instance, lane: lane, directory: directory, logger: logger)
+    }
+
     /// Names hosted elsewhere, such as the gateway's Logins, that peers may call.
     func announce(_ role: RoleName, _ instances: [String]) {
         hosted.withLock { hosted in hosted += instances.map { (role, $0) } }
@@ -61,8 +68,11 @@ final class Wiring: Sendable {
         host(MsgProxyMachine(config: MsgProxyConfig(instance: name)), name, on: lane)
     }
 
-    func msgWriter(_ name: String, on lane: Lane) {
+    /// - Parameter apart: each bucket has a round of its own, so that none waits for another's shard; the store makes
+    ///   one transaction of what waits.
+    func msgWriter(_ name: String, on lane: Lane, apart: Bool) {
         var config = MsgWriterConfig(instance: name, seed: UInt64.random(in: .min ... .max))
+        if apart { config.shardOfBucket = (0..<UInt32(MySQLSettings.buckets)).map { $0 } }
         config.fault = faults.msgWriter
         host(MsgWriterMachine(config: config), name, on: lane)
     }

@@ -13,7 +13,8 @@ public protocol RecentStore: RowReader {
 
     /// Stores rows of several buckets in one transaction. A bucket whose epoch or offset is not the expected one,
     /// or whose rows do not continue their conversations densely, is a conflict and is left alone; the others go on.
-    /// Unavailable: nothing of that bucket was stored.
+    /// Unavailable: nothing of that bucket was stored. A store that cannot find out whether it was answers conflict:
+    /// the next claim says.
     ///
     /// A store may keep what it has taken in memory until `flush`, if a bucket that is lost with the process is found
     /// at an earlier place, whole: position, rows, dedup entries and heads. The log brings the rest back.

@@ -10,6 +10,8 @@ public struct StoreOpenError: Error, Equatable, Sendable, CustomStringConvertibl
         case corrupt
         /// Made with other settings, for example another number of partitions.
         case mismatch
+        /// Nobody answers there now; later perhaps.
+        case unreachable
         case other
     }
     public let kind: Kind
@@ -28,6 +30,9 @@ public struct StoreOpenError: Error, Equatable, Sendable, CustomStringConvertibl
         case .notFound, .other: self.init(.other, "\(error)")
         }
     }
+
+    /// Waiting may help, and nothing else does.
+    public var isAway: Bool { kind == .unreachable }
 
     public var description: String { message }
 }

@@ -9,7 +9,7 @@ public protocol UserStore: AnyObject, Sendable {
 
     /// Apps, users and index changes, in this order, in one transaction.
     ///
-    /// - Throws: `storeUnavailable`; then nothing was changed.
+    /// - Throws: `storeUnavailable`; then nothing was changed. `outcomeUnknown`: a store that others share did not say.
     func apply(_ batch: UserBatch) throws(Failure) -> UserBatchResult
 
     /// Users in the order asked; `profile.exists` false where there is none.

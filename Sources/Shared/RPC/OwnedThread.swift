@@ -2,7 +2,7 @@ import Foundation
 
 /// Threads that belong to somebody: named, started once, ended by their owner's own flag.
 public enum OwnedThread {
-    /// Starts a thread that runs the body once.
+    /// Starts a thread that ends when `body` returns; nothing joins it.
     public static func start(name: String, _ body: @escaping @Sendable () -> Void) {
         let thread = Thread(block: body)
         thread.name = name

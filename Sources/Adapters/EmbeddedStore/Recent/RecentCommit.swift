@@ -97,23 +97,3 @@ extension SQLiteRecentStore {
         return nil
     }
 }
-
-extension SQLiteRecentStore.HeadEntry {
-    /// Moves on by a row, or says why the row does not continue it.
-    fileprivate mutating func take(_ row: StoredRow, commit: UInt64) -> Failure? {
-        let next = n + (row.control ? 0 : 1)
-        guard row.seq == seq + 1, row.n == next, row.timeMs >= time else {
-            return Failure(
-                .forbidden,
-                "row \(row.seq) (n \(row.n), time \(row.timeMs)) of \(row.conversation) does not continue "
-                    + "\(seq) (n \(n), time \(time))")
-        }
-        seq = row.seq
-        n = next
-        time = row.timeMs
-        changed = commit
-        if !row.control { noteSender(row.sender, row.seq) }
-        if Recall.isOne(row) { recallSeq = row.seq }
-        return nil
-    }
-}

@@ -15,41 +15,7 @@ public final class SQLiteRecentStore: RecentStore, @unchecked Sendable {
         let conversation: String
     }
 
-    /// A conversation's newest place, and enough about senders to know without a scan that somebody sent nothing
-    /// lately: exact for the last two senders, an upper bound for everybody else.
-    struct HeadEntry: Sendable, Equatable {
-        var no: Int64 = 0
-        var seq: UInt64 = 0
-        var n: UInt64 = 0
-        var time: UInt64 = 0
-        var changed: UInt64 = 0
-        var firstSender = ""
-        var firstSeq: UInt64 = 0
-        var secondSender = ""
-        var secondSeq: UInt64 = 0
-        var othersSeq: UInt64 = 0
-        var recallSeq: UInt64 = 0
-
-        /// The user has sent nothing above this seq.
-        func lastSeq(of sender: String) -> UInt64 {
-            if sender == firstSender { return firstSeq }
-            return sender == secondSender ? secondSeq : othersSeq
-        }
-
-        mutating func noteSender(_ sender: String, _ seq: UInt64) {
-            if sender == firstSender {
-                firstSeq = seq
-            } else if sender == secondSender {
-                secondSeq = seq
-            } else {
-                othersSeq = max(othersSeq, secondSeq)
-                secondSender = firstSender
-                secondSeq = firstSeq
-                firstSender = sender
-                firstSeq = seq
-            }
-        }
-    }
+    typealias HeadEntry = ConversationPlace
 
     let database: SQLiteDatabase
     let statements: RecentStatements
@@ -217,10 +183,18 @@ public final class SQLiteRecentStore: RecentStore, @unchecked Sendable {
         get.bind(1, name.app)
         get.bind(2, name.conversation)
         guard try get.step() else { return nil }
-        let entry = HeadEntry(
-            no: get.int(0), seq: get.uint(1), n: get.uint(2), time: get.uint(3), changed: get.uint(4),
-            firstSender: get.text(5), firstSeq: get.uint(6), secondSender: get.text(7), secondSeq: get.uint(8),
-            othersSeq: get.uint(9), recallSeq: get.uint(10))
+        var entry = HeadEntry()
+        entry.no = get.int(0)
+        entry.seq = get.uint(1)
+        entry.n = get.uint(2)
+        entry.time = get.uint(3)
+        entry.changed = get.uint(4)
+        entry.firstSender = get.text(5)
+        entry.firstSeq = get.uint(6)
+        entry.secondSender = get.text(7)
+        entry.secondSeq = get.uint(8)
+        entry.othersSeq = get.uint(9)
+        entry.recallSeq = get.uint(10)
         get.reset()
         cachedHeads[name] = entry
         return entry

@@ -51,8 +51,7 @@ extension SQLiteUserStore {
 
     private func put(_ user: UserPut) throws(SQLiteError) {
         let number = try number(user.appID, user.profile.userID).no
-        let profile = user.hasPatch ? try patched(number, user.patch) : user.profile
-        if profile.exists || !profile.nickname.isEmpty || !profile.avatarURL.isEmpty || !profile.custom.isEmpty {
+        if let profile = user.profile(over: user.hasPatch ? try stored(number) : Profile()) {
             statements.profilePut.bind(1, number)
             statements.profilePut.bind(2, profile.nickname)
             statements.profilePut.bind(3, profile.avatarURL)
@@ -63,8 +62,7 @@ extension SQLiteUserStore {
         try statements.epochPut.run()
     }
 
-    /// The stored profile with the patch's fields in the place of its own.
-    private func patched(_ number: Int64, _ patch: ProfilePatch) throws(SQLiteError) -> Profile {
+    private func stored(_ number: Int64) throws(SQLiteError) -> Profile {
         var profile = Profile()
         let get = statements.profileGet
         get.bind(1, number)
@@ -74,7 +72,6 @@ extension SQLiteUserStore {
             profile.custom = get.blob(2)
             get.reset()
         }
-        profile.apply(patch)
         return profile
     }
 
@@ -86,15 +83,7 @@ extension SQLiteUserStore {
         if let known { old = try entry(known.no, change.conversation) }
         guard old != nil || item.create else { return IndexRow() }
         var row = old ?? IndexRow()
-        row.conversation = change.conversation
-        row.joinedSeq = max(row.joinedSeq, item.joinedSeq)
-        row.readSeq = max(row.readSeq, change.readSeq)
-        row.clearedSeq = max(row.clearedSeq, change.clearedSeq)
-        row.deliveredSeq = max(row.deliveredSeq, change.deliveredSeq)
-        if change.hasPinned { row.pinned = change.pinned }
-        if change.hasMuted { row.muted = change.muted }
-        if change.hasDraft { row.draft = Self.shortened(change.draft) }
-        if row.peer.isEmpty { row.peer = item.peer }
+        row.merge(item)
         if row == old { return row }
         var owner = (no: Int64(0), version: UInt64(0))
         if let known { owner = known } else { owner = try number(item.appID, item.userID) }
@@ -104,12 +93,6 @@ extension SQLiteUserStore {
         try statements.versionPut.run()
         try write(row, owner.no)
         return row
-    }
-
-    /// User refuses longer drafts with a name for it; here the limit only protects the file.
-    private static func shortened(_ draft: String) -> String {
-        draft.utf8.count <= UserLimits.draftBytes
-            ? draft : String(decoding: draft.utf8.prefix(UserLimits.draftBytes), as: UTF8.self)
     }
 
     private func write(_ row: IndexRow, _ owner: Int64) throws(SQLiteError) {
