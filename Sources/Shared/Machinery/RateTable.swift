@@ -32,9 +32,31 @@ public struct RateTable: Sendable {
         places = Array(repeating: Place(), count: sets * Self.ways)
     }
 
-    /// Takes units of the key, at least 1; more than the burst are never there. Nil: taken. Otherwise how long to wait
-    /// for them, in milliseconds, at least 1.
-    public mutating func take(_ key: UInt64, units: UInt64 = 1, nowMicros: UInt64) -> UInt32? {
+    /// Takes one unit of the key. Nil: taken. Otherwise how long to wait for it, in milliseconds, at least 1.
+    public mutating func take(_ key: UInt64, nowMicros: UInt64) -> UInt32? {
+        let (place, full) = find(key, nowMicros)
+        guard full + unitMicros <= nowMicros + burstMicros else {
+            return UInt32(clamping: (full + unitMicros - nowMicros - burstMicros + 999) / 1000)
+        }
+        places[place] = Place(key: key, full: full + unitMicros)
+        return nil
+    }
+
+    /// Nil when the key has anything left; otherwise how long until it does, in milliseconds, at least 1.
+    public func wait(_ key: UInt64, nowMicros: UInt64) -> UInt32? {
+        let (_, full) = find(key, nowMicros)
+        guard full >= nowMicros + burstMicros else { return nil }
+        return UInt32(clamping: (full - nowMicros - burstMicros) / 1000 + 1)
+    }
+
+    /// Takes units that need not be there: what is overdrawn has to come back first.
+    public mutating func charge(_ key: UInt64, units: UInt64, nowMicros: UInt64) {
+        let (place, full) = find(key, nowMicros)
+        places[place] = Place(key: key, full: full + unitMicros * units)
+    }
+
+    /// The place of the key, or the one that it would take, and when it has its whole burst again.
+    private func find(_ key: UInt64, _ nowMicros: UInt64) -> (place: Int, full: UInt64) {
         let start = Int(key & mask) * Self.ways
         var chosen = start
         for index in start..<start + Self.ways {
@@ -44,12 +66,6 @@ public struct RateTable: Sendable {
             }
             if places[index].full < places[chosen].full { chosen = index }
         }
-        let known = places[chosen].key == key
-        let full = max(known ? places[chosen].full : 0, nowMicros) + unitMicros * units
-        guard full <= nowMicros + burstMicros else {
-            return UInt32(clamping: (full - nowMicros - burstMicros + 999) / 1000)
-        }
-        places[chosen] = Place(key: key, full: full)
-        return nil
+        return (chosen, max(places[chosen].key == key ? places[chosen].full : 0, nowMicros))
     }
 }

@@ -78,6 +78,7 @@ public struct MsgProxyMachine: RoleMachine {
             id: id, results: Array(repeating: SendResult(), count: records.count), appended: [])
         var mine: [LogEntry] = []
         var broken: Set<SenderLane> = []
+        var taken: Set<UInt64> = []
         var traces: [RoleAction<Never>] = []
         let latest = now.wallMS + config.aheadMS
         for (position, record) in records.enumerated() {
@@ -85,7 +86,8 @@ public struct MsgProxyMachine: RoleMachine {
             let hash = StableHash.of(record.appID, record.conversation)
             let bucket = Int(StableHash.bucket(hash, buckets: config.buckets))
             let decision =
-                broken.contains(lane) ? .failure(SenderLane.behind) : entry(record, hash, bucket: bucket, now)
+                broken.contains(lane)
+                ? .failure(SenderLane.behind) : entry(record, hash, bucket: bucket, taken: &taken, now)
             switch decision {
             case .success(let entry):
                 waiting[bucket] += 1
@@ -108,7 +110,7 @@ public struct MsgProxyMachine: RoleMachine {
     }
 
     private mutating func entry(
-        _ record: LogRecord, _ hash: UInt64, bucket: Int, _ now: Instant
+        _ record: LogRecord, _ hash: UInt64, bucket: Int, taken: inout Set<UInt64>, _ now: Instant
     ) -> Result<LogEntry, Failure> {
         switch record.verdict(partition: UInt32(bucket), partitions: config.buckets) {
         case .placeholder(let failure), .dead(let failure): return .failure(failure)
@@ -117,7 +119,7 @@ public struct MsgProxyMachine: RoleMachine {
         guard waiting[bucket] < config.waitingPerBucket else {
             return .failure(Failure(.busy, "the conversation's bucket is behind", retryAfterMS: 2000))
         }
-        if let wait = lag.take(hash, bucket: bucket, nowMicros: now.micros) {
+        if let wait = lag.wait(hash, bucket: bucket, taken: &taken, nowMicros: now.micros) {
             let text = "what is stored lags behind; this conversation is among the heaviest of its bucket"
             return .failure(Failure(.busy, text, retryAfterMS: wait))
         }

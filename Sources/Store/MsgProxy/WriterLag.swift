@@ -65,12 +65,23 @@ struct WriterLag: Sendable {
         }
     }
 
-    /// Takes a message's share of what a lagging bucket leaves to its conversation. Nil: taken, or the bucket does not
-    /// lag. Otherwise how long to wait, in milliseconds.
-    mutating func take(_ conversation: UInt64, bucket: Int, nowMicros: UInt64) -> UInt32? {
+    /// How long the conversation has to wait, in milliseconds, because its bucket lags; nil when it may go on.
+    ///
+    /// What comes in one request is taken or refused as a whole, and what is taken beyond its share has to come back first:
+    /// who is refused in the middle sends everything again, and half of it would be appended for nothing each time.
+    ///
+    /// - Parameter taken: conversations of this request that may go on.
+    mutating func wait(
+        _ conversation: UInt64, bucket: Int, taken: inout Set<UInt64>, nowMicros: UInt64
+    ) -> UInt32? {
         guard lagMS[bucket] > config.lagMS else { return nil }
+        if !taken.contains(conversation) {
+            if let wait = allowances.wait(conversation, nowMicros: nowMicros) { return wait }
+            taken.insert(conversation)
+        }
         let second = UInt64(Self.unitsPerSecond)
         let units = min(second, second * lagMS[bucket] / (config.laggingPerSecond * config.lagMS))
-        return allowances.take(conversation, units: max(1, units), nowMicros: nowMicros)
+        allowances.charge(conversation, units: max(1, units), nowMicros: nowMicros)
+        return nil
     }
 }
