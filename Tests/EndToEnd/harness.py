@@ -11,6 +11,10 @@ import sys
 import tempfile
 import time
 
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent / "python"))
+from martlet_client import Client
+from martlet_wire import make_token
+
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 MARTLET = os.environ.get("MARTLET", str(ROOT / ".build" / "debug" / "martlet"))
 
@@ -80,6 +84,15 @@ class Suite:
 
     def demo(self):
         return json.loads((self.folder / "demo.json").read_text())
+
+    def token(self, user):
+        """One of the demo app for any user."""
+        demo = self.demo()
+        return make_token(demo["app"], demo["key_id"], base64.b64decode(demo["secret"]), user)
+
+    def client(self, user, device, platform="python"):
+        """A session of a user of the demo app, over TCP."""
+        return Client.connect("127.0.0.1", self.ports["tcp"], self.token(user), device, platform)
 
     def check(self, *arguments, background=False):
         """Runs `martlet check --json` against this suite; returns its result object, with `exit` added."""

@@ -28,10 +28,8 @@ def locked(stack):
     for line in stack:
         found = FRAME.match(line)
         if found and found.group(2):
-            text = lines(found.group(1))
-            # A call that is broken over lines is found at its first one.
-            number = int(found.group(2)) - 1
-            if any("withLock" in near for near in text[max(0, number - 1):number + 2]):
+            text, number = lines(found.group(1)), int(found.group(2)) - 1
+            if number < len(text) and "withLock" in text[number]:
                 return True
     return False
 

@@ -3,7 +3,7 @@
 #   Tests/Sanitizers/run.sh [thread|address ...]
 set -euo pipefail
 cd "$(dirname "$0")/../.."
-export MARTLET_FUZZ_INPUTS=2000 MARTLET_SEEDS=8
+export MARTLET_FUZZ_INPUTS=2000 MARTLET_SEEDS=24
 # What is measured there is the sanitizer's memory, and sources look the same under any of them.
 skip='IdleMemoryTests|ArrowTests|TidyTests'
 kinds=("$@")

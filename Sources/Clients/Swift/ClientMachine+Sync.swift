@@ -27,8 +27,9 @@ extension ClientMachine {
 
     mutating func syncAnswered(_ answer: Answer, _ nowMS: UInt64) {
         guard case .ok(let body) = answer, let response = try? SyncResponse(serializedBytes: body) else {
-            // It still runs: a reason that comes meanwhile may concern its first pages, so it asks for one more.
+            // A token that is refused for good is another deployment's.
             if case .failed(let failure) = answer, !failure.retryable { syncToken = [] }
+            // It still runs: a reason that comes meanwhile may concern its first pages, so it asks for one more.
             syncDueMS = after(config.repeatMS, jitterMS: config.repeatMS / 2, nowMS, &random)
             return
         }

@@ -157,19 +157,15 @@ public final class Supervisor: Sendable {
 
     /// {"pids": {service role: [pid, ...]}}: for `martlet check --kill`, which may only end what is listed here.
     private func writePids() {
-        pidsFile.withLock { _ in writePidsNow() }
-    }
-
-    private func writePidsNow() {
-        let pids = state.withLock { state -> [String: [Int32]] in
+        pidsFile.withLock { _ in
             var pids: [String: [Int32]] = [:]
-            for (name, child) in state.children.sorted(by: { $0.key < $1.key }) where child.process.isRunning {
+            let children = state.withLock { $0.children.sorted { $0.key < $1.key } }
+            for (name, child) in children where child.process.isRunning {
                 let role = String(name[..<(name.lastIndex(of: "-") ?? name.endIndex)])
                 pids[role, default: []].append(child.process.processIdentifier)
             }
-            return pids
+            guard let data = try? JSONEncoder().encode(pids) else { return }
+            try? data.write(to: URL(fileURLWithPath: pidsPath), options: .atomic)
         }
-        guard let data = try? JSONEncoder().encode(pids) else { return }
-        try? data.write(to: URL(fileURLWithPath: pidsPath), options: .atomic)
     }
 }

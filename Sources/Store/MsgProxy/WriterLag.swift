@@ -67,8 +67,8 @@ struct WriterLag: Sendable {
 
     /// How long the conversation has to wait, in milliseconds, because its bucket lags; nil when it may go on.
     ///
-    /// What comes in one request is taken or refused as a whole, and what is taken beyond its share has to come back first:
-    /// who is refused in the middle sends everything again, and half of it would be appended for nothing each time.
+    /// What comes in one request is taken or refused as a whole, and what is taken beyond its share has to come back
+    /// first: who is refused in the middle sends everything again, and half of it would be appended for nothing.
     ///
     /// - Parameter taken: conversations of this request that may go on.
     mutating func wait(

@@ -3,7 +3,6 @@
 Every single ack is proved: the client_msg_ids of a request are looked for in the bytes that went into the log, and the
 sync of that file in between. The same run with fdatasync left out (`--fault no-sync`) proves nothing, as it should.
 """
-import base64
 import os
 import pathlib
 import re
@@ -15,7 +14,6 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "python"))
 import martlet_wire as wire
 from harness import Suite, summary
-from martlet_client import Client
 from trace import LogTrace, calls, sent_to
 
 USERS = ["alice", "bob", "carol", "dave"]
@@ -30,9 +28,7 @@ class Recorder:
     """A client that remembers which ids each of its requests carried and which of them were accepted."""
 
     def __init__(self, suite, user):
-        demo = suite.demo()
-        token = wire.make_token(demo["app"], demo["key_id"], base64.b64decode(demo["secret"]), user)
-        self.client = Client.connect("127.0.0.1", suite.ports["tcp"], token, "traced")
+        self.client = suite.client(user, "traced")
         self.port = self.client.link.sock.getsockname()[1]
         self.requests, self.accepted = {}, {}
         plain = self.client.request

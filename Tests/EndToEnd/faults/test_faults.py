@@ -1,5 +1,4 @@
 """The checker can fail: one message broken on purpose is caught by its own field. What the push path drops, heals."""
-import base64
 import pathlib
 import sys
 import time
@@ -7,8 +6,7 @@ import time
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "python"))
 from harness import Suite, expect_clean, summary
-from martlet_client import Client
-from martlet_wire import make_token, pair
+from martlet_wire import pair
 
 CAUGHT = {
     "drop-record": "lost", "double-record": "duplicated", "swap-records": "out_of_order",
@@ -18,17 +16,11 @@ HEALED = ["drop-at-pushproxy", "drop-at-pushserver", "drop-at-pushworker", "drop
 SHORT = ["--users", "10", "--seconds", "4", "--seed", "9"]
 
 
-def connect(suite, user):
-    demo = suite.demo()
-    token = make_token(demo["app"], demo["key_id"], base64.b64decode(demo["secret"]), user)
-    return Client.connect("127.0.0.1", suite.ports["tcp"], token, f"{user}-quiet")
-
-
 def quiet(fault=None):
     """One message in a conversation where nothing else is ever said, to somebody online who does not ask: seconds until
     it is there."""
     with Suite(*(["--fault", fault] if fault else [])) as suite:
-        alice, bob = connect(suite, "alice"), connect(suite, "bob")
+        alice, bob = suite.client("alice", "alice-quiet"), suite.client("bob", "bob-quiet")
         for client in (alice, bob):
             client.sync()
         talk = pair("alice", "bob")

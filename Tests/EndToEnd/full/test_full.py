@@ -1,6 +1,5 @@
 """The disk fills up under load: senders are refused or left in doubt, never told a false "accepted"; the suite stays up
 and goes on by itself when there is room again; kill -9 while it is full loses nothing either."""
-import base64
 import pathlib
 import subprocess
 import sys
@@ -11,7 +10,6 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "python"))
 import martlet_wire as wire
 from disk import disks
 from harness import MARTLET, Suite, summary
-from martlet_client import Client
 
 DISK_MIB = 160
 # At a start 16 MiB must be free; with less the suite says so and ends.
@@ -24,9 +22,7 @@ class Talker:
     """One who writes large messages, and remembers what the server has ever said of each."""
 
     def __init__(self, suite, user, other):
-        demo = suite.demo()
-        token = wire.make_token(demo["app"], demo["key_id"], base64.b64decode(demo["secret"]), user)
-        self.client = Client.connect("127.0.0.1", suite.ports["tcp"], token, f"{user}-1")
+        self.client = suite.client(user, f"{user}-1")
         self.talk = wire.pair(user, other)
         self.accepted, self.refusals = set(), {}
         plain = self.client.sent
@@ -72,9 +68,7 @@ def pump(talkers, until, seconds):
 
 
 def reader_of(suite, user):
-    demo = suite.demo()
-    token = wire.make_token(demo["app"], demo["key_id"], base64.b64decode(demo["secret"]), user)
-    reader = Client.connect("127.0.0.1", suite.ports["tcp"], token, f"{user}-reader", "reader")
+    reader = suite.client(user, f"{user}-reader", "reader")
     # No more than a sync: on a full disk not everything that it names can be read.
     patiently(reader, reader.sync)
     return reader

@@ -1,5 +1,4 @@
 """Hostile clients against a real suite: its memory stays bounded, and a well-behaved pair beside them loses nothing."""
-import base64
 import json
 import pathlib
 import re
@@ -14,7 +13,6 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "python"))
 import attacks
 import martlet_wire as wire
 from harness import Suite, summary
-from martlet_client import Client
 
 MIB = 1 << 20
 SENDERS, EACH = 12, 350
@@ -30,13 +28,8 @@ PER_READER = 2 * MIB
 CACHES = (32 + 64 + 64) * MIB
 
 
-def token(suite, user):
-    demo = suite.demo()
-    return wire.make_token(demo["app"], demo["key_id"], base64.b64decode(demo["secret"]), user)
-
-
 def client(suite, user, platform="hostile"):
-    return Client.connect("127.0.0.1", suite.ports["tcp"], token(suite, user), f"{user}-{platform}", platform)
+    return suite.client(user, f"{user}-{platform}", platform)
 
 
 def high_water(suite):
@@ -119,7 +112,7 @@ def main():
         stop = pathlib.Path(folder) / "stop"
         neighbour = subprocess.Popen(
             [sys.executable, str(pathlib.Path(__file__).parent / "neighbour.py"), str(suite.ports["tcp"]), str(stop),
-             token(suite, "alice"), token(suite, "bob")], stdout=subprocess.PIPE, text=True)
+             suite.token("alice"), suite.token("bob")], stdout=subprocess.PIPE, text=True)
         time.sleep(5)
         before = high_water(suite)
         told = []

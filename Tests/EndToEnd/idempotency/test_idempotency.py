@@ -1,5 +1,4 @@
 """A resend is the same message: the ack lost, another Login, a full restart, both ends of the named window. And a trace."""
-import base64
 import json
 import os
 import pathlib
@@ -11,22 +10,14 @@ import time
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "python"))
 from harness import Suite, summary
-from martlet_client import Client
-from martlet_wire import Refused, blob, fields, item, make_token, message_id, number, pair, parse
+from martlet_wire import Refused, blob, fields, item, message_id, number, pair
 
-import martlet_client as rules
 
 RECALL = 3
 DAY_MS = 24 * 3600 * 1000
 # One message's way, in order: up to the log, from the log to the push log, and down again.
 HOPS = ["login", "route", "im", "msgproxy", "log", "msgwriter", "pushproxy", "pushlog", "pushserver", "online",
         "pushworker", "route", "login"]
-
-
-def connect(suite, user, device):
-    demo = suite.demo()
-    token = make_token(demo["app"], demo["key_id"], base64.b64decode(demo["secret"]), user)
-    return Client.connect("127.0.0.1", suite.ports["tcp"], token, device)
 
 
 def body(conversation, identifier, text, trace=""):
@@ -44,14 +35,7 @@ def send(client, conversation, identifier, text, turn=0, trace=""):
 
 
 def outcome(client, conversation, request, turn=0):
-    answer = []
-    client.request(1, 1, request, lambda *got: answer.append(got), conversation, turn)
-    client.wait(lambda: answer, 15)
-    got, failure = answer[0]
-    if failure:
-        return failure["reason"]
-    result = parse(rules.SEND_RESULT, fields(got)[1][0])
-    return "accepted" if result["outcome"] == rules.ACCEPTED else result["failure"]["reason"]
+    return client.outcomes(conversation, request, turn)[0]
 
 
 def places(client, conversation, identifier):
@@ -78,10 +62,10 @@ def row_id(row):
 def lost_acks(suite, conversation, identifier, text):
     """Written, and the connection cut before the answer; again through new sessions, which land on both event loops."""
     for _ in range(4):
-        client = connect(suite, "alice", "phone")
+        client = suite.client("alice", "phone")
         client.request(1, 1, body(conversation, identifier, text), lambda *_: None, conversation, 0)
         client.drop()
-    client = connect(suite, "alice", "phone")
+    client = suite.client("alice", "phone")
     assert send(client, conversation, identifier, text) == "accepted"
     return client
 
@@ -89,7 +73,7 @@ def lost_acks(suite, conversation, identifier, text):
 def recall_again(suite, conversation):
     """A recall whose answer was lost is accepted again, at once and after a kill, and stored once."""
     regretted, identifier = (message_id(int(time.time() * 1000), number) for number in (70, 71))
-    client = connect(suite, "alice", "phone")
+    client = suite.client("alice", "phone")
     assert send(client, conversation, regretted, "regretted") == "accepted"
     deadline = time.monotonic() + 10
     while not (seqs := places(client, conversation, regretted)) and time.monotonic() < deadline:
@@ -98,7 +82,7 @@ def recall_again(suite, conversation):
     client.request(1, 1, request, lambda *_: None, conversation, 0)
     client.drop()
     for _ in range(2):
-        client = connect(suite, "alice", "phone")
+        client = suite.client("alice", "phone")
         while not places(client, conversation, identifier) and time.monotonic() < deadline:
             # The first copy may have been cut off with its connection.
             assert outcome(client, conversation, request) == "accepted"
@@ -125,7 +109,7 @@ def main():
             client = lost_acks(suite, conversation, identifier, f"once, {name}")
             client.close()
         recall_again(suite, conversation)
-        client = connect(suite, "alice", "phone")
+        client = suite.client("alice", "phone")
         time.sleep(1)
         for name, identifier in identifiers.items():
             found = places(client, conversation, identifier)
@@ -156,7 +140,7 @@ def hops(suite, trace):
 
 def follow(suite):
     """One traced message passes every hop once, in order."""
-    alice, bob = connect(suite, "alice", "phone"), connect(suite, "bob", "phone")
+    alice, bob = suite.client("alice", "phone"), suite.client("bob", "phone")
     conversation, trace = pair("alice", "bob"), "trace-e2e-1"
     # Untraced until the services know each other.
     turn, end = 0, time.monotonic() + 20
@@ -180,7 +164,7 @@ def killed_logins(suite, rounds=3):
     another Login, IM and MsgProxy: one message, one seq."""
     conversation = pair("carol", "dave")
     for index in range(rounds):
-        carol, dave = connect(suite, "carol", "phone"), connect(suite, "dave", "phone")
+        carol, dave = suite.client("carol", "phone"), suite.client("dave", "phone")
         dave.live(lambda: True)
         identifier = message_id(int(time.time() * 1000), index)
         carol.request(1, 1, body(conversation, identifier, f"twice {index}"), lambda *_: None, conversation, 0)

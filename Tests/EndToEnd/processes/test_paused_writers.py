@@ -1,6 +1,5 @@
 """Every MsgWriter stopped for a while: nothing that was accepted is lost, whoever writes little notices nothing, and the
 conversation that writes most is told `busy` before the log grows without bound."""
-import base64
 import json
 import os
 import pathlib
@@ -12,32 +11,20 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "python"))
 import martlet_wire as wire
 from harness import Suite, summary
-from martlet_client import Client
 
 STOPPED_S = 12
 FRAME = 32
 
 
-def client(suite, user):
-    demo = suite.demo()
-    token = wire.make_token(demo["app"], demo["key_id"], base64.b64decode(demo["secret"]), user)
-    return Client.connect("127.0.0.1", suite.ports["tcp"], token, f"{user}-phone")
-
-
 def send(sender, talk, texts):
-    """One frame; per text "accepted" or the reason. One refusal that may be tried again stands for the whole frame."""
-    answer, items = [], b""
+    """One frame; per text "accepted" or the reason."""
+    items = b""
     for text in texts:
         identifier = wire.message_id(time.time() * 1000, send.turn)
         items += wire.item(2, wire.blob(1, identifier) + wire.number(2, 1) + wire.blob(3, text))
         send.turn += 1
-    sender.request(wire.IM, 1, wire.blob(1, talk) + items, lambda *got: answer.append(got), talk, send.turn)
-    sender.wait(lambda: answer, 15)
-    body, failure = answer[0]
-    if failure:
-        return [failure["reason"]] * len(texts)
-    results = [wire.parse(wire.SEND_RESULT, raw) for raw in wire.fields(body)[1]]
-    return ["accepted" if result["outcome"] == wire.ACCEPTED else result["failure"]["reason"] for result in results]
+    told = sender.outcomes(talk, wire.blob(1, talk) + items, send.turn)
+    return told if len(told) == len(texts) else told * len(texts)
 
 
 send.turn = 1
@@ -45,7 +32,7 @@ send.turn = 1
 
 def main():
     with Suite("--processes") as suite:
-        alice, bob, carol, dave = (client(suite, user) for user in ("alice", "bob", "carol", "dave"))
+        alice, bob, carol, dave = (suite.client(user, f"{user}-phone") for user in ("alice", "bob", "carol", "dave"))
         heavy, light = wire.pair("alice", "bob"), wire.pair("carol", "dave")
         accepted = {heavy: [], light: []}
         told = {heavy: set(), light: set()}

@@ -1,6 +1,5 @@
 """Route without IM: the sender gets service_unavailable, a stranger's service goes on working, and so does IM once it can
 be started again, because the supervisor never gives up."""
-import base64
 import json
 import os
 import pathlib
@@ -14,7 +13,6 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "python"))
 import martlet_wire as wire
 from harness import MARTLET, Suite, summary
-from martlet_client import Client
 
 SERVICES = ["login", "online", "route", "im", "user", "msgproxy", "msgwriter", "msgreader", "pushproxy", "pushserver",
             "pushworker", "api", "store"]
@@ -28,24 +26,12 @@ def programs(folder):
         path.chmod(0o755)
 
 
-def client(suite, user):
-    demo = suite.demo()
-    token = wire.make_token(demo["app"], demo["key_id"], base64.b64decode(demo["secret"]), user)
-    return Client.connect("127.0.0.1", suite.ports["tcp"], token, f"{user}-phone")
-
-
 def send(alice, text):
     """One send on a connection of its own turn; "accepted" or the reason."""
-    talk, answer = wire.pair("alice", "bob"), []
+    talk = wire.pair("alice", "bob")
     item = wire.blob(1, wire.message_id(time.time() * 1000, len(text))) + wire.number(2, 1) + wire.blob(3, text)
     send.turn += 1
-    alice.request(wire.IM, 1, wire.blob(1, talk) + wire.item(2, item), lambda *got: answer.append(got), talk, send.turn)
-    alice.wait(lambda: answer, 15)
-    body, failure = answer[0]
-    if failure:
-        return failure["reason"]
-    result = wire.parse(wire.SEND_RESULT, wire.fields(body)[1][0])
-    return "accepted" if result["outcome"] == wire.ACCEPTED else result["failure"]["reason"]
+    return alice.outcomes(talk, wire.blob(1, talk) + wire.item(2, item), send.turn)[0]
 
 
 send.turn = 0
@@ -75,7 +61,7 @@ def main():
 
 
 def without_im(suite, program):
-    alice = client(suite, "alice")
+    alice = suite.client("alice", "alice-phone")
     until(lambda: send(alice, "with IM"), "accepted", 15)
     until(lambda: ask_echo(alice), b"hello (echo-1)", 15)
     program.chmod(0o644)

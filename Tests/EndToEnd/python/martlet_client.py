@@ -176,6 +176,18 @@ class Client:
             raise Refused(failure)
         return got
 
+    def outcomes(self, conversation, request, turn=0, timeout_s=15):
+        """One SendRequest, sent once, and what becomes of each of its items: "accepted" or the reason. A FAILURE stands
+        for all of them, in one."""
+        answer = []
+        self.request(IM, 1, request, lambda *got: answer.append(got), conversation, turn)
+        self.wait(lambda: answer, timeout_s)
+        body, failure = answer[0]
+        if failure:
+            return [failure["reason"]]
+        results = [parse(SEND_RESULT, raw) for raw in fields(body)[1]]
+        return ["accepted" if result["outcome"] == ACCEPTED else result["failure"]["reason"] for result in results]
+
     def fail_requests(self):
         waiting, self.requests = self.requests, {}
         for done, _ in waiting.values():

@@ -133,8 +133,9 @@ export class Chat {
     const body = encode(Schemas.SyncRequest, { token: this.syncToken, limit: MOST_PAGE });
     const call = { svid: Service.USER, method: Method.SYNC, body };
     this.link.request(call, (bytes, at) => this.syncPage(decode(Schemas.SyncResponse, bytes), at), (failure, at) => {
-      // The sync goes on: a reason that comes meanwhile may concern its first pages, so it asks for one more.
+      // A token that is refused for good is another deployment's.
       if (!failure.retryable) this.syncToken = new Uint8Array(0);
+      // The sync goes on: a reason that comes meanwhile may concern its first pages, so it asks for one more.
       if (this.link.ready) this.syncAt = at + Math.max(RETRY_MS, failure.retryAfterMs) * (1 + this.options.random());
     }, now);
   }
