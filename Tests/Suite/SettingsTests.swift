@@ -32,6 +32,19 @@ import Testing
         }
     }
 
+    @Test func servicesAreCounted() throws {
+        let up = try UpCommand.parse(["--processes", "--count", "msgwriter=4", "--count", "im=2"])
+        #expect(up.count.map(\.role) == ["msgwriter", "im"] && up.count.map(\.number) == [4, 2])
+        let plan = Topology.plan(counts: ["msgwriter": 4])
+        #expect(plan.first { $0.role == "msgwriter" }?.count == 4)
+        #expect(plan.filter { $0.role != "msgwriter" }.allSatisfy { $0.count == 1 })
+        #expect(plan.map(\.role) == Topology.plan.map(\.role))
+        for wrong in ["store=2", "api=2", "login=2", "nobody=2", "im", "im=", "im=0", "im=9", "im=x", "im=2=2"] {
+            #expect(ServiceCount(argument: wrong) == nil, "\(wrong)")
+        }
+        #expect(throws: (any Error).self) { try UpCommand.parse(["--count", "im=2"]) }
+    }
+
     /// Deploy/config/topology.json: every service that `martlet up --processes` starts, each on a port of its own.
     @Test func theSampleTopologyIsWhole() throws {
         let file = URL(fileURLWithPath: #filePath).deletingLastPathComponent().deletingLastPathComponent()

@@ -19,10 +19,12 @@ public struct MySQLSettings: Codable, Equatable, Sendable {
     public var authorities: String?
 
     /// Buckets of the log, which the map of the shards has to have.
-    static let buckets = 8
+    public static let buckets = 8
 
     /// The databases of one store.
-    func config(_ url: String) throws -> MySQLConfig {
+    ///
+    /// - Throws: `StartError` when the address, or a file that it needs, is none.
+    public func config(_ url: String) throws -> MySQLConfig {
         guard var config = MySQLConfig(url: url) else {
             throw StartError(
                 "this is no address of a database: \(Self.withoutPassword(url))",

@@ -24,7 +24,9 @@ public struct RedisSettings: Codable, Equatable, Sendable {
     public init() {}
 
     /// The servers of one store.
-    func config(_ url: String, mayEvict: Bool) throws -> RedisConfig {
+    ///
+    /// - Throws: `StartError` when the address, or a file that it needs, is none.
+    public func config(_ url: String, mayEvict: Bool) throws -> RedisConfig {
         guard var config = RedisConfig(url: url) else {
             throw StartError(
                 "this is no address of Redis: \(Self.withoutPassword(url))",

@@ -69,6 +69,14 @@ public struct Topology: Codable, Equatable, Sendable {
         ("msgwriter", 2), ("pushworker", 1), ("pushserver", 1), ("im", 1), ("api", 1), ("login", 1),
     ]
 
+    /// Services of which there is one: whoever owns the data folder or listens for clients on a given port.
+    static let single: Set = [store, "api", "login"]
+
+    /// The plan with other numbers of some services; those that nobody knows are left out.
+    static func plan(counts: [String: Int]) -> [(role: String, count: Int)] {
+        plan.map { ($0.role, counts[$0.role] ?? $0.count) }
+    }
+
     /// Whom a role calls. Answers and down-calls use the same connections, so an arrow is needed in one direction only.
     public static let needs: [String: [String]] = [
         store: [],

@@ -40,39 +40,12 @@ public struct UpCommand: AsyncParsableCommand {
     public var executables: String?
     @Option(
         help: ArgumentHelp(
-            "Where log \"msg\" lives, for example kafka://host:9092,host:9092. Left out: in the data folder. "
-                + "With --processes log \"push\" lives there too.", valueName: "address"))
-    public var log: String?
+            "With --processes: so many processes of a service, for example msgwriter=4; may be repeated.",
+            valueName: "service=number"))
+    public var count: [ServiceCount] = []
     @Option(help: "Event loops for connections in one process; 0 means half of the cores.")
     public var loops = 0
-    @Option(help: "Keep presence in Redis: redis[s]://HOST:PORT[,...], redis+cluster://, redis+sentinel://HOST/MASTER.")
-    public var presence: String?
-    @Option(help: "Keep the hot store in Redis; addresses as for --presence.")
-    public var hot: String?
-    @Option(help: "File with the password of Redis: a command line is seen by everybody.")
-    public var redisPasswordFile: String?
-    @Option(help: "File with the password of the sentinels.")
-    public var redisSentinelPasswordFile: String?
-    @Option(
-        help: "Authorities (PEM) that sign the certificates of rediss:// servers; those of the system when left out.")
-    public var redisCa: String?
-    @Option(help: "Our certificate (PEM), for rediss:// servers that want one; with --redis-key.")
-    public var redisCert: String?
-    @Option(help: "Key of --redis-cert (PEM).")
-    public var redisKey: String?
-    @Option(
-        help: ArgumentHelp(
-            "Keep messages in MariaDB or MySQL: mysql[s]://USER[:PASSWORD]@HOST[:PORT]/DATABASE. Several "
-                + "HOST[:PORT]/DATABASE with commas are shards, in an order that never changes; they need --relational."
-        ))
-    public var recent: String?
-    @Option(help: "Keep apps, users and the user index in MariaDB or MySQL; an address as for --recent.")
-    public var relational: String?
-    @Option(help: "File with the password of the databases: a command line is seen by everybody.")
-    public var mysqlPasswordFile: String?
-    @Option(
-        help: "Authorities (PEM) that sign the certificates of mysqls:// servers; those of the system when left out.")
-    public var mysqlCa: String?
+    @OptionGroup public var backends: BackendOptions
     @Option(help: "Write the addresses as JSON to this file once clients can connect.")
     public var readyFile: String?
     @Option(help: ArgumentHelp("Break one thing on purpose, for tests of the checker.", visibility: .hidden))
@@ -89,6 +62,7 @@ public struct UpCommand: AsyncParsableCommand {
             throw ValidationError("--tls-cert and --tls-key go together")
         }
         guard executables == nil || processes else { throw ValidationError("--executables needs --processes") }
+        guard count.isEmpty || processes else { throw ValidationError("--count needs --processes") }
         guard (0...64).contains(loops) else { throw ValidationError("--loops must be between 0 and 64") }
     }
 
@@ -102,10 +76,8 @@ public struct UpCommand: AsyncParsableCommand {
                 data: data, host: host, httpPort: httpPort, webSocketPort: wsPort, tcpPort: tcpPort, rpcPort: rpcPort,
                 tls: tlsCert.flatMap { certificate in tlsKey.map { (certificate, $0) } },
                 demoLogin: DemoRule.isOn(host: host, wanted: demoLogin), loops: loops, executables: executables,
-                log: log, redis: redis,
-                mysql: MySQLSettings(
-                    recent: recent, relational: relational, passwordFile: mysqlPasswordFile, authorities: mysqlCa),
-                faultName: fault,
+                log: backends.log, redis: backends.redis, mysql: backends.mysql,
+                counts: Dictionary(count.map { ($0.role, $0.number) }) { $1 }, faultName: fault,
                 fault: try fault.map(InjectedFaults.init(named:)) ?? InjectedFaults())
             if processes {
                 try await ProcessSuite(settings: settings, access: access).run(readyFile: readyFile)
@@ -117,20 +89,6 @@ public struct UpCommand: AsyncParsableCommand {
             FileHandle.standardError.write(Data("martlet: \(error)\n".utf8))
             throw ExitCode(1)
         }
-    }
-}
-
-extension UpCommand {
-    private var redis: RedisSettings {
-        var redis = RedisSettings()
-        redis.presence = presence
-        redis.hot = hot
-        redis.passwordFile = redisPasswordFile
-        redis.sentinelPasswordFile = redisSentinelPasswordFile
-        redis.authorities = redisCa
-        redis.certificate = redisCert
-        redis.key = redisKey
-        return redis
     }
 }
 
@@ -152,6 +110,8 @@ public struct SuiteSettings: Sendable {
     public var log: String?
     public var redis = RedisSettings()
     public var mysql = MySQLSettings()
+    /// Processes of a service, where they are not as many as `Topology.plan` has.
+    public var counts: [String: Int] = [:]
     public var faultName: String?
     public var fault: InjectedFaults
 }
