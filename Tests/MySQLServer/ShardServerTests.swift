@@ -145,6 +145,65 @@ import Wire
         #expect(try Self.number(world.shards, world.shards.addresses[0], "SELECT count(*) FROM messages") == 0)
     }
 
+    /// The mover died when the new shard had the bucket's row and the old one had not said "gone": another run goes on.
+    @Test func aMoveThatDiedBeforeTheSwitchGoesOn() throws {
+        let world = try world()
+        let store = try open(world)
+        let claim = Contract.claim(store, 1)
+        let rows = (1...3).map { Contract.row(Self.name(1, 1), $0, key: UInt8($0)) }
+        #expect(store.commit([Contract.commit(1, claim.epoch, 0, 3, rows)]).map(\.state) == [.commitDone])
+        let move = { BucketMove(bucket: 1, from: 1, to: 0, shards: world.shards, map: world.relational) }
+        _ = try move().run()
+        let old = try MySQLConnection(world.shards.addresses[1], world.shards)
+        try old.run("UPDATE buckets SET state = 1 WHERE bucket = 1")
+        try MySQLConnection(world.relational.addresses[0], world.relational)
+            .run("UPDATE shard_map SET shard = 1, version = version + 1 WHERE bucket = 1")
+        var steps: [BucketMove.Step] = []
+        let again = move()
+        again.watch = { steps.append($0) }
+        _ = try again.run()
+        #expect(steps.first == .began(conversations: 1) && steps.last == .switched && steps.contains(.fenced))
+        #expect(try open(world).rows([Contract.query(Self.name(1, 1))]).map(\.rows.count) == [3])
+        // A bucket that is written in both is another matter.
+        try old.run("UPDATE buckets SET state = 0 WHERE bucket = 1")
+        try MySQLConnection(world.relational.addresses[0], world.relational)
+            .run("UPDATE shard_map SET shard = 1, version = version + 1 WHERE bucket = 1")
+        #expect(throws: Failure.self) { try move().run() }
+    }
+
+    /// A bucket on a shard that this process was not told of: its calls fail and may be tried again, the others go on.
+    @Test func aShardThatIsNotKnownHereHurtsItsBucketsOnly() throws {
+        let world = try world()
+        let store = try open(world)
+        for bucket in [UInt32(0), 1] {
+            let claim = Contract.claim(store, bucket)
+            let rows = [Contract.row(Self.name(bucket, 1), 1, key: UInt8(bucket))]
+            #expect(store.commit([Contract.commit(bucket, claim.epoch, 0, 1, rows)]).map(\.state) == [.commitDone])
+        }
+        try MySQLConnection(world.shards.addresses[1], world.shards)
+            .run("UPDATE buckets SET state = 2 WHERE bucket = 1")
+        try MySQLConnection(world.relational.addresses[0], world.relational)
+            .run("UPDATE shard_map SET shard = 2, version = version + 100 WHERE bucket = 1")
+        let pages = store.rows([0, 1].map { Contract.query(Self.name($0, 1)) })
+        #expect(pages.map(\.rows.count) == [1, 0])
+        #expect(pages[1].failure.retryable)
+        #expect(store.rows([Contract.query(Self.name(0, 1))]).map(\.rows.count) == [1])
+    }
+
+    /// Layouts as `martlet ops migrate` sees them.
+    @Test func layoutsAreToldAndMade() throws {
+        let config = try Self.servers.get().0.fresh()
+        let address = config.addresses[0]
+        let before = try MySQLLayouts.report(.recent, at: address, config)
+        #expect(before.applied == 0 && before.pending == Array(1...before.known) && !before.statements.isEmpty)
+        for _ in 0..<2 { try MySQLLayouts.apply(.recent, at: address, config) }
+        let after = try MySQLLayouts.report(.recent, at: address, config)
+        #expect(after.applied == after.known && after.pending == [] && after.refusal == nil)
+        try MySQLConnection(address, config).run("UPDATE schema_version SET checksum = 7 WHERE version = 1")
+        #expect(try MySQLLayouts.report(.recent, at: address, config).refusal != nil)
+        #expect(throws: StoreOpenError.self) { try MySQLLayouts.apply(.recent, at: address, config) }
+    }
+
     /// A copy that is not equal is noticed, and nothing is switched.
     @Test func aWrongCopyIsNotSwitchedTo() throws {
         let world = try world()

@@ -56,6 +56,9 @@ public struct MySQLError: Error, Equatable, Sendable, CustomStringConvertible {
         }
     }
 
+    /// The database is not one of ours, or was never used.
+    var isAboutMissingTable: Bool { code == UInt32(ER_NO_SUCH_TABLE) }
+
     /// For the caller of a port: the same call may succeed later.
     var failure: Failure { Failure(.storeUnavailable, "the database says: \(message)") }
 

@@ -68,19 +68,26 @@ enum Migrations {
     private static func plan(
         _ family: String, _ steps: [MigrationStep], on connection: MySQLConnection
     ) throws(MySQLError) -> MigrationPlan {
+        let plan = MigrationPlan.of(family, steps, applied: try applied(family, on: connection))
+        if case .refuse(let why) = plan { throw MySQLError(.refused, why) }
+        return plan
+    }
+
+    /// The versions that a database has, in their order; none when it was never used.
+    static func applied(
+        _ family: String, on connection: MySQLConnection
+    ) throws(MySQLError) -> [(version: Int, checksum: UInt64)] {
         let exists = try connection.number(
             "SELECT count(*) FROM information_schema.tables WHERE table_schema = database() AND "
                 + "table_name = 'schema_version'")
-        guard exists == 1 else { return .run(Array(1...max(1, steps.count))) }
+        guard exists == 1 else { return [] }
         var applied: [(version: Int, checksum: UInt64)] = []
         var values = MySQLValues()
         values.add(family)
         try connection.query(
             "SELECT version, checksum FROM schema_version WHERE family = ? ORDER BY version", values
         ) { row in applied.append((Int(row.uint(0)), row.uint(1))) }
-        let plan = MigrationPlan.of(family, steps, applied: applied)
-        if case .refuse(let why) = plan { throw MySQLError(.refused, why) }
-        return plan
+        return applied
     }
 
     /// Runs the work while holding a name of this database that only one connection may hold.

@@ -32,6 +32,9 @@ extension BucketMove {
             try writeHeads(heads)
             copied += heads.count
             next = last.no + 1
+            watch(
+                .copied(
+                    conversations: report.conversations + copied, messages: report.messages, round: report.rounds + 1))
         }
         report.conversations += copied
         try copyDedup(since: mark)

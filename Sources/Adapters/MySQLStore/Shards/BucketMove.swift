@@ -29,9 +29,26 @@ public final class BucketMove: @unchecked Sendable {
         public var pauseMicros: UInt64 = 0
     }
 
+    /// How far a run is.
+    public enum Step: Sendable, Equatable {
+        /// Conversations of the bucket as the run began: what `copied` counts up to, roughly.
+        case began(conversations: UInt64)
+        /// Conversations and rows copied so far, in all rounds together; a conversation counts once for each round in
+        /// which it changed.
+        case copied(conversations: Int, messages: Int, round: Int)
+        /// Nobody writes the bucket from here on.
+        case fenced
+        /// The books of both shards are equal.
+        case compared
+        /// The map says the new shard.
+        case switched
+    }
+
     let bucket: UInt32
     let from: Int
     let to: Int
+    /// Told of every step, on the thread of the run.
+    public var watch: (Step) -> Void = { _ in }
     let source: MySQLSession
     let target: MySQLSession
     private let relational: MySQLConfig
@@ -85,7 +102,8 @@ public final class BucketMove: @unchecked Sendable {
     private func move(_ map: MySQLConnection) throws(MySQLError) {
         let state = try self.state(source)
         if state != .gone {
-            try makeRoom()
+            try makeRoom(isResumed: state == .leaving)
+            watch(.began(conversations: try conversations()))
             var mark: UInt64 = 0
             while state == .here, report.rounds < Self.mostRounds {
                 let next = try changed()
@@ -98,14 +116,24 @@ public final class BucketMove: @unchecked Sendable {
             }
             let began = SystemClock.now().micros
             try fence()
+            watch(.fenced)
             _ = try copy(since: mark)
             try copyDead()
             try compareBooks()
+            watch(.compared)
             try settle()
             try switchOver(map)
             report.pauseMicros = SystemClock.now().micros - began
         } else {
             try switchOver(map)
+        }
+        watch(.switched)
+    }
+
+    private func conversations() throws(MySQLError) -> UInt64 {
+        try source.reading { (connection) throws(MySQLError) in
+            try connection.number(
+                "SELECT count(*) FROM conversations WHERE no >= ? AND no <= ?", MySQLValues(self.first, self.last)) ?? 0
         }
     }
 
@@ -125,8 +153,12 @@ public final class BucketMove: @unchecked Sendable {
     }
 
     /// What an earlier stay of the bucket left on the new shard.
-    private func makeRoom() throws(MySQLError) {
+    ///
+    /// - Parameter isResumed: an earlier run has fenced the bucket. The new shard's row is then that run's, which died
+    ///   before the old shard said "gone": nobody can have used it, as the map never named it.
+    private func makeRoom(isResumed: Bool) throws(MySQLError) {
         switch try state(target) {
+        case .here where isResumed: break
         case .here, .leaving: throw MySQLError(.refused, "shard \(to) holds bucket \(bucket) already")
         case .gone: try Self.remove(bucket, target)
         case nil: break

@@ -69,14 +69,19 @@ final class MapStore {
         guard map.shards.count == buckets else {
             throw MySQLError(.refused, "the map has \(map.shards.count) buckets, and the log has \(buckets)")
         }
-        guard let most = map.shards.max(), most < shards.count else {
-            throw MySQLError(.refused, "the map names more shards than were given: name all of them, in their order")
-        }
+        try Self.check(map, shards: shards.count)
         return map
     }
 
+    /// A bucket on a shard that this process was not told of cannot be asked for.
+    static func check(_ map: ShardMap, shards: Int) throws(MySQLError) {
+        guard let most = map.shards.max(), most < shards else {
+            throw MySQLError(.refused, "the map names more shards than were given: name all of them, in their order")
+        }
+    }
+
     /// Tells a shard whose and which one it is, or finds out that it is another.
-    private static func introduce(_ shard: MySQLRecentStore, _ number: Int, _ deployment: String) throws(MySQLError) {
+    static func introduce(_ shard: MySQLRecentStore, _ number: Int, _ deployment: String) throws(MySQLError) {
         try shard.session.reading { (connection) throws(MySQLError) in
             var values = MySQLValues()
             values.add(deployment)

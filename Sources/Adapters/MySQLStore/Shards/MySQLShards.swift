@@ -122,7 +122,11 @@ private final class MapWorker {
     }
 
     func load() throws(MySQLError) -> ShardMap {
-        if isSettled, let map = try store.load() { return map }
+        if isSettled, let map = try store.load() {
+            // Somebody added a shard and moved a bucket there before this process was told of it.
+            try MapStore.check(map, shards: shards.count)
+            return map
+        }
         let map = try store.settle(buckets: buckets, shards: shards)
         isSettled = true
         // The connections to the shards were for this only.
