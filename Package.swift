@@ -148,7 +148,9 @@ let package = Package(
             path: "Sources/Mains/Check", exclude: ["README.md"], swiftSettings: settings),
         .target(
             name: "MartletBench",
-            dependencies: ["Wire", "Identity", "Machinery", "CEpoll", nio("NIOCore"), arguments],
+            dependencies: [
+                "Wire", "Identity", "Machinery", "CEpoll", "MartletSuite", "MySQLStore", nio("NIOCore"), arguments,
+            ],
             path: "Sources/Mains/Bench", exclude: ["README.md"], swiftSettings: settings),
         .target(
             name: "MartletTools",
@@ -157,9 +159,17 @@ let package = Package(
                 nio("NIOHTTP1"), tls, arguments,
             ],
             path: "Sources/Mains/Tools", exclude: ["README.md"], swiftSettings: settings),
+        .target(
+            name: "MartletOps",
+            dependencies: [
+                "MartletSuite", "EmbeddedStore", "KafkaLog", "MySQLStore", "RedisStore", "Ports", "Runtime", "Wire",
+                "RPC",
+                "Identity", logging, arguments, nio("NIOPosix"),
+            ],
+            path: "Sources/Mains/Ops", exclude: ["README.md"], swiftSettings: settings),
         .executableTarget(
             name: "martlet",
-            dependencies: ["MartletSuite", "MartletCheck", "MartletBench", "MartletTools", arguments],
+            dependencies: ["MartletSuite", "MartletOps", "MartletCheck", "MartletBench", "MartletTools", arguments],
             path: "Sources/Mains/martlet",
             swiftSettings: settings),
 
@@ -204,6 +214,7 @@ let package = Package(
             ["APIRole", "Machinery", "Wire", "RPC", "Identity", crypto, logging, nio("NIOCore"), nio("NIOPosix")]),
         tests("StoragePath", ["IMRole", "MsgProxyRole", "MsgWriterRole"] + shared),
         tests("Suite", ["MartletSuite"]),
+        tests("Ops", ["MartletOps", "MartletSuite", "MySQLStore", "KafkaLog", "Ports", "Wire"]),
         tests(
             "Simulation",
             [

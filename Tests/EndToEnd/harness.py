@@ -173,6 +173,14 @@ def expect_clean(result, at_least=1):
     return result
 
 
+def ops(*arguments, code=0, timeout=120):
+    """Runs `martlet ops ... --json`; its objects, one a line. With another code expected: what it says on stderr."""
+    done = subprocess.run([MARTLET, "ops", *arguments, "--json"], capture_output=True, text=True, timeout=timeout)
+    if done.returncode != code:
+        raise AssertionError(f"martlet ops {arguments} ended with {done.returncode}:\n{done.stdout}{done.stderr}")
+    return [json.loads(line) for line in done.stdout.splitlines()] if code == 0 else done.stderr
+
+
 def summary(text):
     """The line that the test runner shows beside the stage."""
     print(f"summary: {text}", flush=True)

@@ -1,6 +1,7 @@
 import ArgumentParser
 import MartletBench
 import MartletCheck
+import MartletOps
 import MartletSuite
 import MartletTools
 
@@ -21,8 +22,8 @@ struct Martlet: AsyncParsableCommand {
         discussion: "Start with `martlet up`, open the address that it prints, and `martlet chat --user alice`.",
         version: MartletVersion.text,
         subcommands: [
-            UpCommand.self, ChatCommand.self, CheckCommand.self, BenchCommand.self, VersionCommand.self,
-            ServeCommand.self, DeadLettersCommand.self,
+            UpCommand.self, ChatCommand.self, CheckCommand.self, BenchCommand.self, OpsCommand.self,
+            VersionCommand.self, ServeCommand.self,
         ])
 }
 

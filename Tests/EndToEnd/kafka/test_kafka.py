@@ -5,51 +5,15 @@ import os
 import pathlib
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
 import time
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
-from harness import MARTLET, ROOT, Suite, expect_clean, finish_check, summary
+from backends import Kafka
+from harness import MARTLET, ROOT, Suite, expect_clean, finish_check, ops, summary
 from relay import Relay
-
-PROGRAM = os.environ["MARTLET_KAFKA_SERVER"]
-
-
-class Kafka:
-    """A server of Kafka's protocol over a folder that survives its restarts."""
-
-    def __init__(self):
-        self.folder = pathlib.Path(tempfile.mkdtemp(prefix="martlet-kafka-"))
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
-        self.process = None
-
-    def address(self, topics, port=None):
-        """Each suite has topics of its own, and so groups of its own."""
-        return f"kafka://127.0.0.1:{port or self.port}?development=true&let-go-ms=50&topics={topics}-"
-
-    def start(self):
-        self.process = subprocess.Popen(
-            [PROGRAM, "start", "--only", "kafka", "--kafka-port", str(self.port), "--data-dir", str(self.folder)],
-            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-
-    def stop(self):
-        """A clean stop: what it acknowledged is kept."""
-        self.process.send_signal(signal.SIGTERM)
-        self.process.wait(20)
-
-    def __enter__(self):
-        self.start()
-        return self
-
-    def __exit__(self, *_):
-        if self.process.poll() is None:
-            self.stop()
-        shutil.rmtree(self.folder, ignore_errors=True)
 
 
 def refused(*options):
@@ -91,13 +55,51 @@ def killed_run(kafka):
         for _ in range(2):
             time.sleep(2.5)
             suite.kill()
+            # What was accepted and not passed waits in the log, and grows old.
+            behind = lags(kafka, "killed")
+            assert sum(lag["records"] for lag in behind) > 0, behind
+            assert all((lag["records"] > 0) == ("behind_ms" in lag) for lag in behind), behind
+            assert all(lag.get("behind_ms", 0) < 60_000 for lag in behind), behind
             suite.start()
         during = expect_clean(finish_check(running), at_least=100)
         began = time.monotonic()
         expect_clean(suite.check("--users", "4", "--seconds", "1", "--seed", "4"), at_least=4)
         took = time.monotonic() - began
         assert took < 15, f"{took:.1f} s for a check of one second after a kill"
-        return during
+        for _ in range(100):
+            if sum(lag["records"] for lag in lags(kafka, "killed")) == 0:
+                return during
+            time.sleep(0.1)
+        raise AssertionError(f"MsgWriter stays behind: {lags(kafka, 'killed')}")
+
+
+def lags(kafka, topics):
+    """What MsgWriter has not passed, by partition."""
+    found = [lag for lag in ops("topics", "lag", "--log", kafka.address(topics)) if lag["log"] == "msg"]
+    assert [lag["partition"] for lag in found] == list(range(8)) and found[0]["group"] == "msgwriter", found
+    return found
+
+
+def topics_made(kafka):
+    """Topics as the suite needs them, and topics that will not do, which are told before and by the start."""
+    log = ["--log", kafka.address("made")]
+    assert "there is no topic made-msg" in ops("topics", "describe", *log, code=1)
+    [dry, _] = ops("topics", "create", "--dry-run", *log)
+    assert dry["created"] == ["made-msg", "made-msg.identity"], dry
+    assert ops("topics", "create", *log)[0]["created"] == dry["created"]
+    assert [made["created"] for made in ops("topics", "create", *log)] == [[], []]
+    [described, _] = ops("topics", "describe", *log)
+    assert described["partitions"] == 8 and described["fit"] and described["wrong"] == [], described
+    few = ["--log", kafka.address("few")]
+    said = ops("topics", "create", "--partitions", "4", *few, code=1)
+    assert "[unconfirmed]" in said and "4 partitions and 8" in said, said
+    ops("topics", "create", "--partitions", "4", "--yes", *few)
+    said = ops("topics", "describe", *few, code=1)
+    assert "few-msg has 4 partitions and 8" in said and "[refused]" in said, said
+    assert "4 partitions" in refused(*few)
+    assert "[options]" in ops("topics", "describe", code=1)
+    with Suite(*log) as suite:
+        expect_clean(suite.check("--users", "4", "--seconds", "1", "--seed", "7"), at_least=4)
 
 
 def cut_run(kafka):
@@ -131,7 +133,7 @@ def verified(kafka):
     pid = kafka.folder / "pid"
     pid.write_text(str(kafka.process.pid))
     relay = Relay(kafka.port, seed=6)
-    start = (f"'{PROGRAM}' start --only kafka --kafka-port {kafka.port} --data-dir '{kafka.folder}' >/dev/null 2>&1 & "
+    start = (f"'{kafka.program}' start --only kafka --kafka-port {kafka.port} --data-dir '{kafka.folder}' >/dev/null 2>&1 & "
              f"echo $! >'{pid}'")
     command = [
         str(ROOT / "Deploy" / "verify-kafka.sh"), "--brokers", f"127.0.0.1:{relay.port}", "--names", "only",
@@ -158,6 +160,7 @@ def main():
         assert "msg" in strict, strict
         short = refused("--log", kafka.address("short") + "&acks=1")
         assert "acks" in short, short
+        topics_made(kafka)
         restarted, killed, cut, apart = (run(kafka) for run in (restarted_run, killed_run, cut_run, apart_run))
         assert apart["kills"] == 4, apart["kills"]
         scripted = verified(kafka)

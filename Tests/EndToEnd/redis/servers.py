@@ -1,65 +1,10 @@
-"""Redis servers, sentinels and a relay for the end-to-end tests, each with a folder or a thread of its own."""
+"""Sentinels and a relay in front of Redis, each with a folder or a thread of its own."""
 import asyncio
-import os
 import pathlib
 import random
-import shutil
-import socket
-import subprocess
-import tempfile
 import threading
-import time
 
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
-class Redis:
-    """A redis-server of its own, which forgets everything when it ends."""
-
-    def __init__(self, *arguments):
-        self.folder = tempfile.mkdtemp(prefix="martlet-redis-")
-        self.port = free_port()
-        self.command = [
-            "redis-server", "--port", str(self.port), "--bind", "127.0.0.1", "--dir", self.folder, "--save", "",
-            "--repl-diskless-sync-delay", "0", "--logfile", os.path.join(self.folder, "log"), *arguments]
-        self.process = None
-
-    def start(self):
-        self.process = subprocess.Popen(self.command, stdout=subprocess.DEVNULL)
-        wait_for(lambda: self.cli("PING").strip() == "PONG", f"{self.command[0]} does not answer")
-        return self
-
-    def cli(self, *words):
-        command = ["redis-cli", "-p", str(self.port), *words]
-        return subprocess.run(command, capture_output=True, text=True, timeout=20).stdout
-
-    def keys(self, pattern):
-        return self.cli("--scan", "--pattern", pattern).split("\n")[:-1]
-
-    def signal(self, number):
-        self.process.send_signal(number)
-
-    def kill(self):
-        """kill -9."""
-        if self.process:
-            self.process.kill()
-            self.process.wait()
-            self.process = None
-
-    @property
-    def url(self):
-        return f"redis://127.0.0.1:{self.port}"
-
-    def __enter__(self):
-        return self.start()
-
-    def __exit__(self, *_):
-        self.kill()
-        shutil.rmtree(self.folder, ignore_errors=True)
+from backends import Redis
 
 
 class Sentinel(Redis):
@@ -145,11 +90,3 @@ class Relay:
                 self.loop.call_later(self.delay, writer.write, data)
             else:
                 writer.write(data)
-
-
-def wait_for(is_so, complaint, seconds=20):
-    for _ in range(int(seconds * 20)):
-        if is_so():
-            return
-        time.sleep(0.05)
-    raise AssertionError(complaint)

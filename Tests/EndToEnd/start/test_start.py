@@ -86,19 +86,29 @@ def emptied_by_a_power_cut():
 
 
 def no_dead_letters():
+    letters = [MARTLET, "ops", "dead-letters", "list", "--json"]
     with Suite() as suite:
-        busy = subprocess.run([MARTLET, "dead-letters", "--data", str(suite.folder)], capture_output=True, text=True)
+        busy = subprocess.run([*letters, "--data", str(suite.folder)], capture_output=True, text=True)
         assert busy.returncode == 1 and "in use" in busy.stderr, busy
         suite.stop()
-        done = subprocess.run([MARTLET, "dead-letters", "--data", str(suite.folder)], capture_output=True, text=True)
+        done = subprocess.run([*letters, "--data", str(suite.folder)], capture_output=True, text=True)
         assert done.returncode == 0 and done.stdout == "", done
         with sqlite3.connect(suite.folder / "recent.sqlite") as database:
             database.execute("INSERT INTO dead(bucket, offset, bytes) VALUES(3, 17, ?)", (b"no record",))
         database.close()
-        done = subprocess.run([MARTLET, "dead-letters", "--data", str(suite.folder)], capture_output=True, text=True)
+        done = subprocess.run([*letters, "--data", str(suite.folder)], capture_output=True, text=True)
         lines = [json.loads(line) for line in done.stdout.splitlines()]
         assert [base64.b64decode(line["bytes"]) for line in lines] == [b"no record"], done
         assert (lines[0]["bucket"], lines[0]["offset"]) == (3, 17), lines
+        export = suite.folder / "letters.jsonl"
+        for code in (0, 1):
+            done = subprocess.run(
+                [MARTLET, "ops", "dead-letters", "export", str(export), "--data", str(suite.folder)],
+                capture_output=True, text=True)
+            assert done.returncode == code and (code == 0 or "[file]" in done.stderr), done
+            assert [json.loads(line) for line in export.read_text().splitlines()] == lines, export.read_text()
+        assert export.stat().st_mode & 0o777 == 0o600, oct(export.stat().st_mode)
+        export.unlink()
         suite.start()
 
 
