@@ -10,7 +10,7 @@ build) packages="libsqlite3-dev libhiredis-dev librdkafka-dev libmariadb-dev" ;;
 test) packages="python3 python3-venv nodejs chromium chromium-driver python3-selenium protobuf-compiler strace openssl
   redis-server redis-sentinel mariadb-server-core mariadb-client-core" ;;
 # perf counts what the budgets are about; it fits any kernel well enough for that.
-bench) packages="python3 linux-perf" ;;
+bench) packages="python3 python3-venv linux-perf redis-server mariadb-server-core mariadb-client-core" ;;
 peers) packages="python3 mosquitto ejabberd erlang-p1-mysql mariadb-server-core mariadb-client-core" ;;
 *) echo "usage: Deploy/install.sh build|test|bench|peers" >&2; exit 2 ;;
 esac
@@ -41,7 +41,7 @@ finish() {
 }
 trap finish EXIT
 # Debian's own way to say that an installation starts nothing; another's answer is left as it is.
-case "$1" in test | peers) programs_only=yes ;; *) programs_only="" ;; esac
+case "$1" in test | bench | peers) programs_only=yes ;; *) programs_only="" ;; esac
 if [ -n "$programs_only" ] && [ ! -e "$policy" ]; then
   own_policy=yes
   printf '#!/bin/sh\nexit 101\n' | $as_root tee "$policy" >/dev/null

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Starts a release `martlet up` with a fresh data folder and runs the benches against it; the last line of each is its
 # JSON. Docs/benchmarks.md says what the figures mean.
-#   Tests/Benchmarks/run.sh [chat] [processes] [tcp] [websocket] [neighbour] [budgets]        without arguments: all
+#   Tests/Benchmarks/run.sh [chat] [processes] [tcp] [websocket] [neighbour] [budgets] [storage]    without arguments: all
 # PAIRS, SECONDS_EACH, CONNECTIONS and TURNS change the size; BINARY names a martlet that is built already; WRITE=1
 # makes what is counted the new budgets.
 set -euo pipefail
@@ -69,13 +69,15 @@ budgets() {
   stop
 }
 
-[ $# -gt 0 ] || set -- chat processes tcp websocket neighbour budgets
+[ $# -gt 0 ] || set -- chat processes tcp websocket neighbour budgets storage
 for one in "$@"; do
   case $one in
     chat | tcp | websocket | neighbour | budgets) start "$one" ;;
     processes) start "$one" --processes ;;
+    # Starts its servers and suites itself.
+    storage) ;;
     *)
-      echo "no bench is called $one: chat, processes, tcp, websocket, neighbour or budgets" >&2
+      echo "no bench is called $one: chat, processes, tcp, websocket, neighbour, budgets or storage" >&2
       exit 2
       ;;
   esac
@@ -91,6 +93,10 @@ for one in "$@"; do
       bench "neighbour of hostile clients" neighbour --server "$(address tcp)" --turns "${TURNS:-5}" --limit 2
       ;;
     budgets) budgets ;;
+    storage)
+      echo "== storage" >&2
+      MARTLET=$binary python3 Tests/Benchmarks/storage.py || failed=1
+      ;;
   esac
 done
 exit "$failed"

@@ -10,7 +10,8 @@ public struct BenchCommand: AsyncParsableCommand {
             CPU and memory are read from /proc. Docs/benchmarks.md explains every figure.
             """,
         subcommands: [
-            ChatBench.self, SteadyBench.self, IdleBench.self, NeighbourBench.self, HostileBench.self,
+            ChatBench.self, SteadyBench.self, StorageBench.self, PagesBench.self, IdleBench.self, NeighbourBench.self,
+            HostileBench.self,
         ])
 
     public init() {}

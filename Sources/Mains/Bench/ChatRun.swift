@@ -29,6 +29,8 @@ final class ChatRun: FleetUser {
     private var resending: [Pair] = []
     private var finished = 0
     private(set) var resent = 0
+    /// Messages that the server has said to have, each once.
+    private(set) var accepted = 0
     private var latency = Histogram()
     private var ackLatency = Histogram()
     /// Messages that started in this span are recorded.
@@ -92,22 +94,44 @@ final class ChatRun: FleetUser {
 
     /// Every pair has `depth` messages under way at all times.
     private func closedLoop() throws -> Full {
+        var finishedBefore = 0
+        var serverCPU: (before: Double?, after: Double?)
+        var ownCPU = (before: 0.0, after: 0.0)
+        var span = (start: UInt64(0), end: UInt64(0))
+        var messages = 0
+        try flood(
+            begin: {
+                span.start = Monotonic.micros()
+                finishedBefore = finished
+                serverCPU.before = try processes.cpuSeconds()
+                ownCPU.before = try ServerProcesses.ownCPUSeconds()
+            },
+            end: {
+                span.end = Monotonic.micros()
+                messages = finished - finishedBefore
+                serverCPU.after = try processes.cpuSeconds()
+                ownCPU.after = try ServerProcesses.ownCPUSeconds()
+            })
+        let elapsed = Double(span.end - span.start) / 1_000_000
+        return Full(
+            messages: messages, perSecond: Double(messages) / elapsed,
+            serverCPU: serverCPU.before.flatMap { before in serverCPU.after.map { $0 - before } },
+            ownCPU: ownCPU.after - ownCPU.before)
+    }
+
+    /// As fast as the server takes them, for the plan's seconds after the warm-up; then waits for what is under way.
+    ///
+    /// - Parameters:
+    ///   - begin, end: look at the world as the measured span begins and ends; what they take is not sent in.
+    func flood(begin: () throws -> Void, end: () throws -> Void) throws {
         mode = .closed
         for pair in pairs { fill(pair) }
         turns(until: fleet.now + Self.warmupMicros)
         let start = Monotonic.micros()
-        let finishedBefore = finished
-        let serverBefore = try processes.cpuSeconds()
-        let ownBefore = try ServerProcesses.ownCPUSeconds()
+        try begin()
         turns(until: start + UInt64(plan.seconds) * 1_000_000)
-        let elapsed = Double(Monotonic.micros() - start) / 1_000_000
-        let messages = finished - finishedBefore
-        let serverAfter = try processes.cpuSeconds()
-        let ownAfter = try ServerProcesses.ownCPUSeconds()
+        try end()
         drain()
-        return Full(
-            messages: messages, perSecond: Double(messages) / elapsed,
-            serverCPU: serverBefore.flatMap { before in serverAfter.map { $0 - before } }, ownCPU: ownAfter - ownBefore)
     }
 
     /// Messages start on a schedule that does not wait for the server; what the server is late with counts as latency.
@@ -235,6 +259,7 @@ final class ChatRun: FleetUser {
     func acknowledged(_ number: UInt32, of pair: Pair) {
         guard pair.isOpen(number), pair[number].ack != .accepted else { return }
         pair[number].ack = .accepted
+        accepted += 1
         let start = pair[number].startMicros
         if start >= recordFrom, start < recordTo { ackLatency.record(fleet.now - min(start, fleet.now)) }
         finish(pair, number)
