@@ -1,14 +1,20 @@
-"""Redis servers, sentinels and a relay for the end-to-end tests, each with a folder or a thread of its own."""
+"""Real servers for the end-to-end tests, each with a folder of its own on a port found free: Redis and its sentinels, a
+relay in front of one, MariaDB, and a server of Kafka's protocol."""
 import asyncio
 import os
 import pathlib
 import random
+import secrets
 import shutil
+import signal
 import socket
 import subprocess
 import tempfile
 import threading
 import time
+
+# Where Debian has mariadbd.
+os.environ["PATH"] += ":/usr/sbin"
 
 
 def free_port():
@@ -153,3 +159,106 @@ def wait_for(is_so, complaint, seconds=20):
             return
         time.sleep(0.05)
     raise AssertionError(complaint)
+
+
+class MariaDB:
+    """A mariadbd of its own that keeps what it has acknowledged."""
+
+    def __init__(self):
+        self.folder = tempfile.mkdtemp(prefix="martlet-mariadb-")
+        self.port = free_port()
+        self.password = secrets.token_hex(12)
+        self.process = None
+        self.as_root = ["--user=root"] if os.getuid() == 0 else []
+        subprocess.run(
+            ["mariadb-install-db", "--no-defaults", f"--datadir={self.folder}/data", "--skip-test-db",
+             "--auth-root-authentication-method=normal", *self.as_root], check=True, stdout=subprocess.DEVNULL, timeout=120)
+
+    def start(self):
+        with open(f"{self.folder}/log", "ab") as log:
+            self.process = subprocess.Popen(
+                ["mariadbd", "--no-defaults", f"--datadir={self.folder}/data", f"--socket={self.folder}/socket",
+                 f"--port={self.port}", "--bind-address=127.0.0.1", f"--pid-file={self.folder}/pid",
+                 "--innodb-flush-log-at-trx-commit=1", "--innodb-buffer-pool-size=128M", *self.as_root],
+                stdout=log, stderr=log)
+        for _ in range(600):
+            if self.sql("SELECT 1", check=False).strip() == "1":
+                return self
+            time.sleep(0.05)
+        raise RuntimeError("mariadbd does not answer:\n" + pathlib.Path(f"{self.folder}/log").read_text()[-2000:])
+
+    def sql(self, text, database=None, check=True):
+        command = ["mariadb", "--no-defaults", "-uroot", "-S", f"{self.folder}/socket", "-NB", "-e", text]
+        done = subprocess.run(command + ([database] if database else []), capture_output=True, text=True, timeout=60)
+        if check and done.returncode:
+            raise RuntimeError(done.stderr)
+        return done.stdout
+
+    def make(self, *databases):
+        for name in databases:
+            self.sql(f"DROP DATABASE IF EXISTS {name}; CREATE DATABASE {name}")
+        self.sql(f"CREATE OR REPLACE USER 'martlet'@'%' IDENTIFIED BY '{self.password}'; "
+                 + " ".join(f"GRANT ALL ON {name}.* TO 'martlet'@'%';" for name in databases))
+
+    def url(self, *databases):
+        return f"mysql://martlet:{self.password}@" + ",".join(f"127.0.0.1:{self.port}/{name}" for name in databases)
+
+    def signal(self, number):
+        self.process.send_signal(number)
+
+    def kill(self):
+        self.process.kill()
+        self.process.wait()
+
+    def __enter__(self):
+        return self.start()
+
+    def __exit__(self, *_):
+        self.kill()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def expect_dense(server, *databases):
+    """Seqs without a hole or a double in every conversation, and heads that are where the rows end. Returns the rows."""
+    total = 0
+    for name in databases:
+        wrong = server.sql(
+            "SELECT c.name, c.seq, m.amount, m.most FROM conversations c LEFT JOIN (SELECT conv, count(*) AS amount, "
+            "count(DISTINCT seq) AS seqs, max(seq) AS most FROM messages GROUP BY conv) m ON m.conv = c.no "
+            "WHERE m.amount IS NULL OR m.amount <> c.seq OR m.seqs <> c.seq OR m.most <> c.seq", name)
+        assert not wrong, f"not dense in {name}:\n{wrong}"
+        total += int(server.sql("SELECT count(*) FROM messages", name))
+    return total
+
+
+class Kafka:
+    """A server of Kafka's protocol over a folder that survives its restarts."""
+
+    def __init__(self):
+        self.program = os.environ["MARTLET_KAFKA_SERVER"]
+        self.folder = pathlib.Path(tempfile.mkdtemp(prefix="martlet-kafka-"))
+        self.port = free_port()
+        self.process = None
+
+    def address(self, topics, port=None):
+        """Each suite has topics of its own, and so groups of its own."""
+        return f"kafka://127.0.0.1:{port or self.port}?development=true&let-go-ms=50&topics={topics}-"
+
+    def start(self):
+        self.process = subprocess.Popen(
+            [self.program, "start", "--only", "kafka", "--kafka-port", str(self.port), "--data-dir", str(self.folder)],
+            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+    def stop(self):
+        """A clean stop: what it acknowledged is kept."""
+        self.process.send_signal(signal.SIGTERM)
+        self.process.wait(20)
+
+    def __enter__(self):
+        self.start()
+        return self
+
+    def __exit__(self, *_):
+        if self.process.poll() is None:
+            self.stop()
+        shutil.rmtree(self.folder, ignore_errors=True)

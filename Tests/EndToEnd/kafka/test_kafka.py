@@ -5,7 +5,6 @@ import os
 import pathlib
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -14,42 +13,7 @@ import time
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 from harness import MARTLET, ROOT, Suite, expect_clean, finish_check, summary
 from relay import Relay
-
-PROGRAM = os.environ["MARTLET_KAFKA_SERVER"]
-
-
-class Kafka:
-    """A server of Kafka's protocol over a folder that survives its restarts."""
-
-    def __init__(self):
-        self.folder = pathlib.Path(tempfile.mkdtemp(prefix="martlet-kafka-"))
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
-        self.process = None
-
-    def address(self, topics, port=None):
-        """Each suite has topics of its own, and so groups of its own."""
-        return f"kafka://127.0.0.1:{port or self.port}?development=true&let-go-ms=50&topics={topics}-"
-
-    def start(self):
-        self.process = subprocess.Popen(
-            [PROGRAM, "start", "--only", "kafka", "--kafka-port", str(self.port), "--data-dir", str(self.folder)],
-            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-
-    def stop(self):
-        """A clean stop: what it acknowledged is kept."""
-        self.process.send_signal(signal.SIGTERM)
-        self.process.wait(20)
-
-    def __enter__(self):
-        self.start()
-        return self
-
-    def __exit__(self, *_):
-        if self.process.poll() is None:
-            self.stop()
-        shutil.rmtree(self.folder, ignore_errors=True)
+from servers import Kafka
 
 
 def refused(*options):
@@ -131,7 +95,7 @@ def verified(kafka):
     pid = kafka.folder / "pid"
     pid.write_text(str(kafka.process.pid))
     relay = Relay(kafka.port, seed=6)
-    start = (f"'{PROGRAM}' start --only kafka --kafka-port {kafka.port} --data-dir '{kafka.folder}' >/dev/null 2>&1 & "
+    start = (f"'{kafka.program}' start --only kafka --kafka-port {kafka.port} --data-dir '{kafka.folder}' >/dev/null 2>&1 & "
              f"echo $! >'{pid}'")
     command = [
         str(ROOT / "Deploy" / "verify-kafka.sh"), "--brokers", f"127.0.0.1:{relay.port}", "--names", "only",

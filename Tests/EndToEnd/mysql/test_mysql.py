@@ -3,10 +3,8 @@ restarted in the middle of a check, and as separate processes with MsgWriter, Ms
 accepted is lost or doubled, and what the database holds afterwards is dense."""
 import os
 import pathlib
-import secrets
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -14,81 +12,9 @@ import time
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 from harness import MARTLET, Suite, expect_clean, finish_check, summary
+from servers import MariaDB, expect_dense
 
 SECONDS = os.environ.get("MARTLET_CHECK_SECONDS", "20")
-os.environ["PATH"] += ":/usr/sbin"
-
-
-class MariaDB:
-    """A mariadbd of its own that keeps what it has acknowledged."""
-
-    def __init__(self):
-        self.folder = tempfile.mkdtemp(prefix="martlet-mariadb-")
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
-        self.password = secrets.token_hex(12)
-        self.process = None
-        self.as_root = ["--user=root"] if os.getuid() == 0 else []
-        subprocess.run(
-            ["mariadb-install-db", "--no-defaults", f"--datadir={self.folder}/data", "--skip-test-db",
-             "--auth-root-authentication-method=normal", *self.as_root], check=True, stdout=subprocess.DEVNULL, timeout=120)
-
-    def start(self):
-        with open(f"{self.folder}/log", "ab") as log:
-            self.process = subprocess.Popen(
-                ["mariadbd", "--no-defaults", f"--datadir={self.folder}/data", f"--socket={self.folder}/socket",
-                 f"--port={self.port}", "--bind-address=127.0.0.1", f"--pid-file={self.folder}/pid",
-                 "--innodb-flush-log-at-trx-commit=1", "--innodb-buffer-pool-size=128M", *self.as_root],
-                stdout=log, stderr=log)
-        for _ in range(600):
-            if self.sql("SELECT 1", check=False).strip() == "1":
-                return self
-            time.sleep(0.05)
-        raise RuntimeError("mariadbd does not answer:\n" + pathlib.Path(f"{self.folder}/log").read_text()[-2000:])
-
-    def sql(self, text, database=None, check=True):
-        command = ["mariadb", "--no-defaults", "-uroot", "-S", f"{self.folder}/socket", "-NB", "-e", text]
-        done = subprocess.run(command + ([database] if database else []), capture_output=True, text=True, timeout=60)
-        if check and done.returncode:
-            raise RuntimeError(done.stderr)
-        return done.stdout
-
-    def make(self, *databases):
-        for name in databases:
-            self.sql(f"DROP DATABASE IF EXISTS {name}; CREATE DATABASE {name}")
-        self.sql(f"CREATE OR REPLACE USER 'martlet'@'%' IDENTIFIED BY '{self.password}'; "
-                 + " ".join(f"GRANT ALL ON {name}.* TO 'martlet'@'%';" for name in databases))
-
-    def url(self, *databases):
-        return f"mysql://martlet:{self.password}@" + ",".join(f"127.0.0.1:{self.port}/{name}" for name in databases)
-
-    def signal(self, number):
-        self.process.send_signal(number)
-
-    def kill(self):
-        self.process.kill()
-        self.process.wait()
-
-    def __enter__(self):
-        return self.start()
-
-    def __exit__(self, *_):
-        self.kill()
-        shutil.rmtree(self.folder, ignore_errors=True)
-
-
-def expect_dense(server, *databases):
-    """Seqs without a hole or a double in every conversation, and heads that are where the rows end. Returns the rows."""
-    total = 0
-    for name in databases:
-        wrong = server.sql(
-            "SELECT c.name, c.seq, m.amount, m.most FROM conversations c LEFT JOIN (SELECT conv, count(*) AS amount, "
-            "count(DISTINCT seq) AS seqs, max(seq) AS most FROM messages GROUP BY conv) m ON m.conv = c.no "
-            "WHERE m.amount IS NULL OR m.amount <> c.seq OR m.seqs <> c.seq OR m.most <> c.seq", name)
-        assert not wrong, f"not dense in {name}:\n{wrong}"
-        total += int(server.sql("SELECT count(*) FROM messages", name))
-    return total
 
 
 def one_process(server):
