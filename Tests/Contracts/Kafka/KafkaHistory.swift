@@ -147,8 +147,8 @@ struct KafkaHistory {
     ) async {
         var random = SeededRandom(seed: seed &* 37 &+ UInt64(number))
         var reader = LogReader(port, group: "g", member: "m\(number)")
-        // The first stays; the others leave now and then and come back, until everything is sent: their coming and going
-        // would free a partition that nobody reads.
+        // The first stays; the others leave now and then and come back, until everything is sent: their coming and
+        // going would free a partition that nobody reads.
         var polls = number == 0 ? Int.max : Int.random(in: 5...40, using: &random)
         while !isOver.isSet {
             polls -= 1

@@ -13,7 +13,8 @@ enum KafkaQuestions {
         let first = rangesByKnownLeaders(handle, topic, partitions, timeoutMS)
         guard case .failure = first else { return first }
         // librdkafka asks the leader that it knows, and looks for another by itself only for partitions that it fetches
-        // or produces to: one that moved before would be asked in vain for minutes (topic.metadata.refresh.interval.ms).
+        // or produces to: one that moved before would be asked in vain for minutes
+        // (topic.metadata.refresh.interval.ms).
         var answer: UnsafePointer<rd_kafka_metadata>?
         guard rd_kafka_metadata(handle.raw, 1, nil, &answer, timeoutMS) == RD_KAFKA_RESP_ERR_NO_ERROR else {
             return first
