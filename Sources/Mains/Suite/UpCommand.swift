@@ -12,18 +12,20 @@ public struct UpCommand: AsyncParsableCommand {
             TCP, supervised and restarted. Messages live in the data folder and are there again after a restart.
             """)
 
-    @Option(help: "Folder for all data; made when missing.")
-    public var data = "./martlet-data"
-    @Option(help: "Address to listen on.")
-    public var host = "127.0.0.1"
-    @Option(help: "Port of the page and the HTTP API; 0 picks a free one.")
-    public var httpPort = 7780
-    @Option(help: "Port for WebSocket clients; 0 picks a free one.")
-    public var wsPort = 7781
-    @Option(help: "Port for TCP clients; 0 picks a free one.")
-    public var tcpPort = 7782
-    @Option(help: "Port where your own services connect (one process); 0 picks a free one.")
-    public var rpcPort = 7783
+    @Option(help: "Configuration file (YAML); options beside it win. Deploy/config/martlet.yaml explains every key.")
+    public var config: String?
+    @Option(help: "Folder for all data; made when missing (default: ./martlet-data).")
+    public var data: String?
+    @Option(help: "Address to listen on (default: 127.0.0.1).")
+    public var host: String?
+    @Option(help: "Port of the page and the HTTP API; 0 picks a free one (default: 7780).")
+    public var httpPort: Int?
+    @Option(help: "Port for WebSocket clients; 0 picks a free one (default: 7781).")
+    public var wsPort: Int?
+    @Option(help: "Port for TCP clients; 0 picks a free one (default: 7782).")
+    public var tcpPort: Int?
+    @Option(help: "Port where your own services connect (one process); 0 picks a free one (default: 7783).")
+    public var rpcPort: Int?
     @Option(help: "TLS certificate chain (PEM) for the page, the HTTP API and the client ports; needs --tls-key.")
     public var tlsCert: String?
     @Option(help: "TLS private key (PEM).")
@@ -43,8 +45,8 @@ public struct UpCommand: AsyncParsableCommand {
             "Where log \"msg\" lives, for example kafka://host:9092,host:9092. Left out: in the data folder. "
                 + "With --processes log \"push\" lives there too.", valueName: "address"))
     public var log: String?
-    @Option(help: "Event loops for connections in one process; 0 means half of the cores.")
-    public var loops = 0
+    @Option(help: "Event loops for connections in one process; 0 means half of the cores (default: 0).")
+    public var loops: Int?
     @Option(help: "Keep presence in Redis: redis[s]://HOST:PORT[,...], redis+cluster://, redis+sentinel://HOST/MASTER.")
     public var presence: String?
     @Option(help: "Keep the hot store in Redis; addresses as for --presence.")
@@ -82,55 +84,96 @@ public struct UpCommand: AsyncParsableCommand {
 
     public func validate() throws {
         let ports = [("http", httpPort), ("ws", wsPort), ("tcp", tcpPort), ("rpc", rpcPort)]
-        for (name, port) in ports where !(0...65535).contains(port) {
+        for (name, port) in ports where !(0...65535).contains(port ?? 0) {
             throw ValidationError("--\(name)-port must be between 0 and 65535")
         }
         guard (tlsCert == nil) == (tlsKey == nil) else {
             throw ValidationError("--tls-cert and --tls-key go together")
         }
         guard executables == nil || processes else { throw ValidationError("--executables needs --processes") }
-        guard (0...64).contains(loops) else { throw ValidationError("--loops must be between 0 and 64") }
+        guard (0...64).contains(loops ?? 0) else { throw ValidationError("--loops must be between 0 and 64") }
     }
 
     public func run() async throws {
         StopSignal.ignoreFileLimit()
-        LogSetup.bootstrap(level: .notice)
         do {
-            let folder = try DataFolder(path: data)
-            let access = try DemoAccess.load(folder: data)
-            let settings = SuiteSettings(
-                data: data, host: host, httpPort: httpPort, webSocketPort: wsPort, tcpPort: tcpPort, rpcPort: rpcPort,
-                tls: tlsCert.flatMap { certificate in tlsKey.map { (certificate, $0) } },
-                demoLogin: DemoRule.isOn(host: host, wanted: demoLogin), loops: loops, executables: executables,
-                log: log, redis: redis,
-                mysql: MySQLSettings(
-                    recent: recent, relational: relational, passwordFile: mysqlPasswordFile, authorities: mysqlCa),
-                faultName: fault,
-                fault: try fault.map(InjectedFaults.init(named:)) ?? InjectedFaults())
+            var settings = SuiteSettings(try Configuration.load(file: config, options: try given()))
+            LogSetup.bootstrap(level: Logger.Level(rawValue: settings.logLevel) ?? .notice)
+            settings.executables = executables
+            settings.faultName = fault
+            settings.fault = try fault.map(InjectedFaults.init(named:)) ?? InjectedFaults()
+            let folder = try DataFolder(path: settings.data)
+            let access = try DemoAccess.load(folder: settings.data)
             if processes {
                 try await ProcessSuite(settings: settings, access: access).run(readyFile: readyFile)
             } else {
                 try await OneProcessSuite(settings: settings, access: access).run(readyFile: readyFile)
             }
             withExtendedLifetime(folder) {}
-        } catch let error as StartError {
-            FileHandle.standardError.write(Data("martlet: \(error)\n".utf8))
-            throw ExitCode(1)
+        } catch {
+            try StartFailure.tell(error, by: "martlet")
         }
     }
 }
 
 extension UpCommand {
-    private var redis: RedisSettings {
-        var redis = RedisSettings()
-        redis.presence = presence
-        redis.hot = hot
-        redis.passwordFile = redisPasswordFile
-        redis.sentinelPasswordFile = redisSentinelPasswordFile
-        redis.authorities = redisCa
-        redis.certificate = redisCert
-        redis.key = redisKey
-        return redis
+    /// The options as values of the configuration's keys.
+    func given() throws -> ConfigOptions {
+        var options = ConfigOptions()
+        options.set("suite.data", data, "--data")
+        options.set("suite.loops", loops, "--loops")
+        options.set("listeners.host", host, "--host")
+        options.set("listeners.http-port", httpPort, "--http-port")
+        options.set("listeners.ws-port", wsPort, "--ws-port")
+        options.set("listeners.tcp-port", tcpPort, "--tcp-port")
+        options.set("listeners.rpc-port", rpcPort, "--rpc-port")
+        options.set("listeners.tls.certificate", tlsCert, "--tls-cert")
+        options.set("listeners.tls.key", tlsKey, "--tls-key")
+        if let demoLogin {
+            options.set("demo.login", demoLogin ? "always" : "never", demoLogin ? "--demo-login" : "--no-demo-login")
+        }
+        if let log {
+            // An address says all that there is to say.
+            options.replace(under: "log.kafka")
+            try LogSettings(address: log).set(in: &options, "--log")
+        }
+        for (store, url) in [("presence", presence), ("hot", hot)] {
+            if let url { options.choose(store, "redis", url) }
+            options.set("\(store).redis.password-file", redisPasswordFile, "--redis-password-file")
+            let sentinels = redisSentinelPasswordFile
+            options.set("\(store).redis.sentinel-password-file", sentinels, "--redis-sentinel-password-file")
+            options.set("\(store).redis.tls.authorities", redisCa, "--redis-ca")
+            options.set("\(store).redis.tls.certificate", redisCert, "--redis-cert")
+            options.set("\(store).redis.tls.key", redisKey, "--redis-key")
+        }
+        for (store, url) in [("recent", recent), ("relational", relational)] {
+            if let url { options.choose(store, "mysql", url) }
+            options.set("\(store).mysql.password-file", mysqlPasswordFile, "--mysql-password-file")
+            options.set("\(store).mysql.tls.authorities", mysqlCa, "--mysql-ca")
+        }
+        return options
+    }
+}
+
+extension ConfigOptions {
+    /// `--STORE URL` puts the store elsewhere than the file says.
+    mutating func choose(_ store: String, _ adapter: String, _ url: String) {
+        set("\(store).adapter", adapter, "--\(store)")
+        set("\(store).\(adapter).url", url, "--\(store)")
+    }
+}
+
+extension LogSettings {
+    func set(in options: inout ConfigOptions, _ option: String) {
+        options.set("log.adapter", "kafka", option)
+        let brokers = brokers.split(separator: ",").map(String.init)
+        options.set("log.kafka.brokers", .list(brokers), option)
+        options.set("log.kafka.topics", topics, option)
+        options.set("log.kafka.development", .flag(development), option)
+        options.set("log.kafka.members", lastingMembers ? "lasting" : "passing", option)
+        options.set("log.kafka.let-go-ms", Int(letGoMS), option)
+        let pairs = properties.sorted { $0.key < $1.key }.map { ConfigPair(name: $0.key, value: $0.value) }
+        options.set("log.kafka.properties", .pairs(pairs), option)
     }
 }
 
@@ -146,12 +189,23 @@ public struct SuiteSettings: Sendable {
     /// Whether the demo users may log in with their passwords.
     public var demoLogin: Bool
     public var loops: Int
+    /// Whether the demo app is made at start.
+    public var demoApp = true
+    /// A level of swift-log; MARTLET_LOG wins.
+    public var logLevel = "notice"
+    /// The proxy's header with the clients' addresses; nil: there is no proxy.
+    public var forwardedHeader: String?
     /// Folder of the services' own executables; nil: this program serves them.
     public var executables: String?
-    /// Where the logs live when they are not in the data folder: an address for `KafkaSettings.parse`.
-    public var log: String?
+    /// Where the logs live when they are not in the data folder.
+    public var log: LogSettings?
     public var redis = RedisSettings()
     public var mysql = MySQLSettings()
     public var faultName: String?
-    public var fault: InjectedFaults
+    public var fault = InjectedFaults()
+
+    /// Nothing is in a data folder or in one process's memory, so that every process goes to the stores by itself.
+    var isAllReal: Bool {
+        log != nil && redis.presence != nil && redis.hot != nil && mysql.recent != nil && mysql.relational != nil
+    }
 }

@@ -22,7 +22,7 @@ struct Martlet: AsyncParsableCommand {
         version: MartletVersion.text,
         subcommands: [
             UpCommand.self, ChatCommand.self, CheckCommand.self, BenchCommand.self, VersionCommand.self,
-            ServeCommand.self, DeadLettersCommand.self,
+            ServeCommand.self, DeadLettersCommand.self, ConfigCommand.self, HealthCommand.self,
         ])
 }
 
