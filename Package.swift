@@ -141,11 +141,14 @@ let package = Package(
                 logging,
                 arguments,
                 yaml,
+                tls,
+                nio("NIOTLS"),
                 nio("NIOHTTP1"),
                 nio("NIOCore"),
                 nio("NIOPosix"),
             ],
-            path: "Sources/Mains/Suite", exclude: ["Configuration/README.md"], swiftSettings: settings),
+            path: "Sources/Mains/Suite", exclude: ["Configuration/README.md", "Doctor/README.md"],
+            swiftSettings: settings),
         .target(
             name: "MartletCheck",
             dependencies: ["Wire", "Identity", "Machinery", nio("NIOCore"), nio("NIOPosix"), tls, crypto, arguments],
@@ -207,7 +210,7 @@ let package = Package(
             "API",
             ["APIRole", "Machinery", "Wire", "RPC", "Identity", crypto, logging, nio("NIOCore"), nio("NIOPosix")]),
         tests("StoragePath", ["IMRole", "MsgProxyRole", "MsgWriterRole"] + shared),
-        tests("Suite", ["MartletSuite", "NIOTransport", "RPC", "Runtime", logging, nio("NIOPosix")]),
+        tests("Suite", ["MartletSuite", "NIOTransport", "Ports", "RPC", "Runtime", logging, nio("NIOPosix")]),
         tests(
             "Simulation",
             [

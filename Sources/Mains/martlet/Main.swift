@@ -23,6 +23,7 @@ struct Martlet: AsyncParsableCommand {
         subcommands: [
             UpCommand.self, ChatCommand.self, CheckCommand.self, BenchCommand.self, VersionCommand.self,
             ServeCommand.self, DeadLettersCommand.self, ConfigCommand.self, HealthCommand.self,
+            DoctorCommand.self,
         ])
 }
 
