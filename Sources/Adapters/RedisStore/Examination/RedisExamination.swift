@@ -114,7 +114,9 @@ public enum RedisExamination {
             case .shards(let shards): shards.map(\.slots.lowerBound)
             case .cluster: [0, 5461, 10_923]
             }
-        var all = [Finding(.ok, "\(subject): reachable", slots.count == 1 ? "it lets us in" : "\(slots.count) parts let us in")]
+        var all = [
+            Finding(.ok, "\(subject): reachable", slots.count == 1 ? "it lets us in" : "\(slots.count) parts let us in")
+        ]
         for (index, slot) in slots.enumerated() {
             var facts = RedisFacts(mayEvict: config.mayEvict)
             for _ in 0..<rounds {
