@@ -234,9 +234,12 @@ import Testing
               adapter: mysql
               mysql: {url: "mysql://u@a/b", password-file: f}
             """
-        let up = try UpCommand.parse(["--log", "kafka://c:3?topics=t-", "--recent", "mysql://v@d/e", "--data", "x"])
+        let up = try UpCommand.parse([
+            "--log", "kafka://c:3?topics=t-&rebalance-ms=20000", "--recent", "mysql://v@d/e", "--data", "x",
+        ])
         let settings = SuiteSettings(try read(text, [:], up.given()))
-        #expect(try settings.log == LogSettings(address: "kafka://c:3?topics=t-"))
+        #expect(try settings.log == LogSettings(address: "kafka://c:3?topics=t-&rebalance-ms=20000"))
+        #expect(try settings.log?.kafka("msg").limits.rebalanceMS == 20_000)
         #expect(settings.mysql.recent?.url == "mysql://v@d/e" && settings.mysql.recent?.passwordFile == "f")
         #expect(settings.data == "x")
         // Files for Redis may be named though no store is there.

@@ -77,6 +77,11 @@ public struct KafkaSettings: Sendable, Equatable {
                     throw StoreOpenError(.other, "let-go-ms in the log's address is a number up to 1000")
                 }
                 settings.limits.letGoMS = pause
+            case "rebalance-ms":
+                guard let wait = Int(pair[1]), (10_000...600_000).contains(wait) else {
+                    throw StoreOpenError(.other, "rebalance-ms in the log's address is a number from 10000 to 600000")
+                }
+                settings.limits.rebalanceMS = wait
             case "members":
                 guard ["lasting", "passing"].contains(pair[1]) else {
                     throw StoreOpenError(.other, "members in the log's address are lasting or passing")

@@ -11,6 +11,7 @@ public struct LogSettings: Codable, Equatable, Sendable {
     public var development = false
     public var lastingMembers = true
     public var letGoMS: UInt32 = 0
+    public var rebalanceMS = KafkaLimits().rebalanceMS
     /// Properties of librdkafka.
     public var properties: [String: String] = [:]
     /// A file whose first line is the SASL password; the property when nil.
@@ -31,6 +32,7 @@ public struct LogSettings: Codable, Equatable, Sendable {
             development = settings.development
             lastingMembers = settings.lastingMembers
             letGoMS = settings.limits.letGoMS
+            rebalanceMS = settings.limits.rebalanceMS
             properties = settings.properties
         } catch {
             throw StartError(error.message, cure: "Look at the log's address and at the Kafka cluster behind it")
@@ -43,6 +45,7 @@ public struct LogSettings: Codable, Equatable, Sendable {
         settings.development = development
         settings.lastingMembers = lastingMembers
         settings.limits.letGoMS = letGoMS
+        settings.limits.rebalanceMS = rebalanceMS
         settings.properties = properties
         if let passwordFile {
             settings.properties["sasl.password"] = try SecretFile.read(passwordFile, of: "Kafka")

@@ -172,6 +172,7 @@ extension LogSettings {
         options.set("log.kafka.development", .flag(development), option)
         options.set("log.kafka.members", lastingMembers ? "lasting" : "passing", option)
         options.set("log.kafka.let-go-ms", Int(letGoMS), option)
+        options.set("log.kafka.rebalance-ms", rebalanceMS, option)
         let pairs = properties.sorted { $0.key < $1.key }.map { ConfigPair(name: $0.key, value: $0.value) }
         options.set("log.kafka.properties", .pairs(pairs), option)
     }

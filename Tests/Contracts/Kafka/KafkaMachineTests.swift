@@ -9,24 +9,24 @@ import Wire
 
 /// The decisions of the log in Kafka, event by event.
 @Suite struct KafkaMachineTests {
-    private typealias Script = MachineScript<KafkaLogMachine>
-    private typealias Action = RoleAction<KafkaCommand>
-    private let id = MemberID(group: "g", member: "m", life: 1)
+    typealias Script = MachineScript<KafkaLogMachine>
+    typealias Action = RoleAction<KafkaCommand>
+    let id = MemberID(group: "g", member: "m", life: 1)
 
-    private func script(_ change: (inout KafkaLimits) -> Void = { _ in }) -> Script {
+    func script(_ change: (inout KafkaLimits) -> Void = { _ in }) -> Script {
         var limits = KafkaLimits()
         change(&limits)
         return Script(KafkaLogMachine(log: "msg", partitions: 4, incarnation: 5, limits: limits))
     }
 
-    private func append(_ texts: [(UInt32, String)]) -> Payload {
+    func append(_ texts: [(UInt32, String)]) -> Payload {
         var request = LogAppend()
         request.log = "msg"
         request.entries = texts.map(MessageLogContract.entry)
         return .logAppend(request)
     }
 
-    private func fetch(_ generation: UInt64, _ positions: [LogPosition] = [], wait: UInt32 = 1000) -> Payload {
+    func fetch(_ generation: UInt64, _ positions: [LogPosition] = [], wait: UInt32 = 1000) -> Payload {
         var request = LogFetch()
         request.log = "msg"
         request.group = "g"
@@ -38,15 +38,15 @@ import Wire
         return .logFetch(request)
     }
 
-    private func at(_ partition: UInt32, _ offset: UInt64) -> LogPosition {
+    func at(_ partition: UInt32, _ offset: UInt64) -> LogPosition {
         MessageLogContract.position(partition, offset)
     }
 
-    private func outputs(_ actions: [Action]) -> [KafkaCommand] {
+    func outputs(_ actions: [Action]) -> [KafkaCommand] {
         actions.compactMap { if case .output(let command) = $0 { command } else { nil } }
     }
 
-    private func fetched(_ id: CallID, _ actions: [Action]) throws -> LogFetched {
+    func fetched(_ id: CallID, _ actions: [Action]) throws -> LogFetched {
         guard case .answered(.logFetched(let body)) = Script.answer(to: id, in: actions) else {
             Issue.record("no records in \(actions)")
             return LogFetched()
@@ -54,21 +54,21 @@ import Wire
         return body
     }
 
-    private func results(_ id: CallID, _ actions: [Action]) -> [LogAppendResult]? {
+    func results(_ id: CallID, _ actions: [Action]) -> [LogAppendResult]? {
         guard case .answered(.logAppended(let body)) = Script.answer(to: id, in: actions) else { return nil }
         return body.results
     }
 
-    private func refusal(_ id: CallID, _ actions: [Action]) -> UInt32? {
+    func refusal(_ id: CallID, _ actions: [Action]) -> UInt32? {
         if case .refused(let failure) = Script.answer(to: id, in: actions) { return failure.code }
         return nil
     }
 
-    private func stored(_ slot: UInt64, _ offset: UInt64) -> KafkaReport {
+    func stored(_ slot: UInt64, _ offset: UInt64) -> KafkaReport {
         KafkaReport(slot: slot, fate: .stored(offset: offset))
     }
 
-    private func facts(_ ends: [UInt64], committed: [UInt64?] = [], start: UInt64 = 0) -> [PartitionFacts] {
+    func facts(_ ends: [UInt64], committed: [UInt64?] = [], start: UInt64 = 0) -> [PartitionFacts] {
         ends.enumerated().map { index, end in
             PartitionFacts(
                 partition: UInt32(index), start: start, end: end,
@@ -76,14 +76,14 @@ import Wire
         }
     }
 
-    private func ticket(_ actions: [Action]) throws -> UInt64 {
+    func ticket(_ actions: [Action]) throws -> UInt64 {
         for case .ask(_, let ticket, _) in outputs(actions) { return ticket }
         Issue.record("nothing is asked in \(actions)")
         return 0
     }
 
     /// Joins with both partitions of a log of which two are given; the share's answer, and where reading began.
-    private func join(
+    func join(
         _ script: inout Script, ends: [UInt64] = [0, 0], committed: [UInt64?] = []
     ) throws -> (share: LogFetched, places: [KafkaPlace]) {
         let (call, actions) = script.call(fetch(0))
@@ -96,7 +96,7 @@ import Wire
         return (LogFetched(), [])
     }
 
-    private func run(_ place: KafkaPlace, _ offsets: Range<UInt64>, bytes: Int = 1) -> KafkaRun {
+    func run(_ place: KafkaPlace, _ offsets: Range<UInt64>, bytes: Int = 1) -> KafkaRun {
         let text = String(repeating: "x", count: bytes)
         let entries = offsets.map { offset in
             var entry = MessageLogContract.entry(place.partition, text)
@@ -107,7 +107,7 @@ import Wire
     }
 
     /// A record went through every partition: the brokers know the producer.
-    private func warm(_ script: inout Script) {
+    func warm(_ script: inout Script) {
         _ = script.call(append((0..<4).map { ($0, "first") }))
         _ = script.event(.flush)
         _ = script.event(.input(.reports((0..<4).map { stored($0, 0) })))
@@ -469,45 +469,5 @@ import Wire
         #expect(answer.generation > share.generation + 1, "nothing is known to have stayed")
         #expect(answer.assigned == [at(0, 0), at(1, 0)])
         #expect(outputs(answered).count == 2, "both readers move")
-    }
-
-    // MARK: Positions
-
-    @Test func aPositionIsAnsweredWhenTheGroupHasIt() throws {
-        var script = script()
-        let (share, _) = try join(&script, ends: [9, 0], committed: [2, nil])
-        var request = LogCommit()
-        request.log = "msg"
-        request.group = "g"
-        request.member = "m"
-        request.generation = share.generation
-        request.positions = [at(0, 2)]
-        let (same, atOnce) = script.call(.logCommit(request))
-        #expect(Script.answer(to: same, in: atOnce) == .answered(.done(Done())), "it is there already")
-        request.positions = [at(0, 5)]
-        let (call, actions) = script.call(.logCommit(request))
-        guard case .commit(_, let token, let positions)? = outputs(actions).first else {
-            Issue.record("nothing is committed")
-            return
-        }
-        #expect(positions == [at(0, 5)])
-        let failed = script.event(.input(.committed(token: token, Failure(.forbidden, "x"))))
-        #expect(refusal(call, failed) == ErrorCode.forbidden.number)
-        let (again, more) = script.call(.logCommit(request))
-        guard case .commit(_, let second, _)? = outputs(more).first else {
-            Issue.record("a position that was refused was taken for committed")
-            return
-        }
-        let done = script.event(.input(.committed(token: second, nil)))
-        #expect(Script.answer(to: again, in: done) == .answered(.done(Done())))
-    }
-
-    @Test func endsAreNotedOnceAMinute() throws {
-        var script = script { $0.sweepsPerNote = 2 }
-        _ = try join(&script, ends: [9, 3])
-        _ = script.event(.timer(KafkaLogMachine.sweepTimer))
-        #expect(outputs(script.event(.timer(KafkaLogMachine.sweepTimer))) == [.note(ends: [9, 3, 0, 0])])
-        _ = script.event(.timer(KafkaLogMachine.sweepTimer))
-        #expect(outputs(script.event(.timer(KafkaLogMachine.sweepTimer))).isEmpty, "nothing moved")
     }
 }

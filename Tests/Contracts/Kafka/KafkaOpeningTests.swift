@@ -111,12 +111,14 @@ import Testing
         #expect(try KafkaSettings.parse("kafka://a:1", log: "msg").lastingMembers)
         #expect(try !KafkaSettings.parse("kafka://a:1?members=passing", log: "msg").lastingMembers)
         #expect(try KafkaSettings.parse("kafka://a:1?let-go-ms=50", log: "msg").limits.letGoMS == 50)
+        #expect(try KafkaSettings.parse("kafka://a:1?rebalance-ms=12000", log: "msg").limits.rebalanceMS == 12_000)
         #expect(settings.group("g") == "\(settings.topic).g", "each log has its own groups")
     }
 
     @Test(arguments: [
         "", "kafka://", "redis://a:1", "kafka://a/b", "kafka://a:1?x", "kafka://a:1?acks=1",
-        "kafka://a:1?members=some", "kafka://a:1?let-go-ms=2000", "kafka://a:1?enable.idempotence=false",
+        "kafka://a:1?members=some", "kafka://a:1?let-go-ms=2000", "kafka://a:1?rebalance-ms=9",
+        "kafka://a:1?enable.idempotence=false",
         "kafka://a:1?auto.offset.reset=latest",
     ]) func whatBreaksAPromiseCannotBeSet(_ address: String) {
         #expect(throws: StoreOpenError.self) { try KafkaSettings.parse(address, log: "msg") }

@@ -47,7 +47,8 @@ class Cluster:
         return (
             f"suite:\n  data: {self.folder}/data\ndemo:\n  app: false\n"
             f"listeners:\n  http-port: {self.http}\n  ws-port: {self.ws}\n  tcp-port: {self.tcp}\n"
-            "log:\n  adapter: kafka\n  kafka:\n    development: true\n    let-go-ms: 50\n    topics: cluster-\n"
+            "log:\n  adapter: kafka\n  kafka:\n    development: true\n    topics: cluster-\n"
+            f"    let-go-ms: {kafka.LET_GO_MS}\n    rebalance-ms: {kafka.REBALANCE_MS}\n"
             f"    brokers: [127.0.0.1:{kafka.port}]\n"
             + store.format(store="presence") + store.format(store="hot")
             + database.format(store="recent", database="messages") + database.format(store="relational", database="users")

@@ -28,7 +28,7 @@ class Patient:
             for name in ("recent", "relational"))
         self.config.write_text(
             f"suite: {{data: {self.folder}/data}}\nlisteners:\n{ports}"
-            f"log:\n  adapter: kafka\n  kafka: {{brokers: '127.0.0.1:{kafka.port}', development: true, let-go-ms: 50}}\n"
+            f"log:\n  adapter: kafka\n  kafka: {{brokers: '127.0.0.1:{kafka.port}', development: true}}\n"
             + stores)
 
     def examine(self, code, **variables):

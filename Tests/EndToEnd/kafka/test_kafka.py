@@ -100,7 +100,7 @@ def verified(kafka):
     command = [
         str(ROOT / "Deploy" / "verify-kafka.sh"), "--brokers", f"127.0.0.1:{relay.port}", "--names", "only",
         "--kill", f"test $BROKER = only && touch '{relay.held}' && sleep 0.3 && kill $(cat '{pid}') && sleep 0.5 "
-        f"&& rm '{relay.held}'", "--start", start, "--options", "development=true&let-go-ms=50",
+        f"&& rm '{relay.held}'", "--start", start, "--options", kafka.OPTIONS,
         "--topics", "verify-", "--down", "3", "--users", "6", "--martlet", MARTLET]
     try:
         result = subprocess.run(command, capture_output=True, text=True, timeout=120)

@@ -95,6 +95,9 @@ enum ConfigSchema {
             "whether the names of instances come back after a restart"),
         ConfigKey(
             "log.kafka.let-go-ms", .number(0...1000), .number(0), "pause of a member that gives partitions back"),
+        ConfigKey(
+            "log.kafka.rebalance-ms", .number(10_000...600_000), .number(60_000),
+            "how long a group waits for a member's answer when partitions move"),
         ConfigKey("log.kafka.username", .text, "SASL user"),
         ConfigKey("log.kafka.password", .text, secret: true, "SASL password"),
         ConfigKey("log.kafka.password-file", .text, "file whose first line is the SASL password"),

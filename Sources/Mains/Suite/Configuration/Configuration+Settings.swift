@@ -42,6 +42,7 @@ extension LogSettings {
         development = configuration.flag("log.kafka.development")
         lastingMembers = configuration.text("log.kafka.members") == "lasting"
         letGoMS = UInt32(configuration.number("log.kafka.let-go-ms"))
+        rebalanceMS = configuration.number("log.kafka.rebalance-ms")
         for pair in configuration.pairs("log.kafka.properties") { properties[pair.name] = pair.value }
         properties["sasl.username"] = configuration.text("log.kafka.username") ?? properties["sasl.username"]
         let password = configuration.secret("log.kafka.password")
