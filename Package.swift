@@ -9,6 +9,7 @@ let protobuf: Target.Dependency = .product(name: "SwiftProtobuf", package: "swif
 let crypto: Target.Dependency = .product(name: "Crypto", package: "swift-crypto")
 let tls: Target.Dependency = .product(name: "NIOSSL", package: "swift-nio-ssl")
 let arguments: Target.Dependency = .product(name: "ArgumentParser", package: "swift-argument-parser")
+let yaml: Target.Dependency = .product(name: "Yams", package: "Yams")
 
 /// A library at Sources/<folder>/<name>.
 func library(_ folder: String, _ name: String, _ dependencies: [Target.Dependency]) -> Target {
@@ -64,6 +65,7 @@ let package = Package(
         .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
         .package(url: "https://github.com/apple/swift-crypto", from: "4.5.2"),
         .package(url: "https://github.com/hummingbird-project/hummingbird", from: "2.28.1"),
+        .package(url: "https://github.com/jpsim/Yams", from: "6.2.2"),
     ],
     targets: [
         // Shared
@@ -138,10 +140,15 @@ let package = Package(
                 "APIRole", "EmbeddedStore", "KafkaLog", "RedisStore", "MySQLStore", "NIOTransport", "Ports", "Runtime",
                 logging,
                 arguments,
+                yaml,
+                tls,
+                nio("NIOTLS"),
+                nio("NIOHTTP1"),
                 nio("NIOCore"),
                 nio("NIOPosix"),
             ],
-            path: "Sources/Mains/Suite", swiftSettings: settings),
+            path: "Sources/Mains/Suite", exclude: ["Configuration/README.md", "Doctor/README.md"],
+            swiftSettings: settings),
         .target(
             name: "MartletCheck",
             dependencies: ["Wire", "Identity", "Machinery", nio("NIOCore"), nio("NIOPosix"), tls, crypto, arguments],
@@ -213,7 +220,7 @@ let package = Package(
             "API",
             ["APIRole", "Machinery", "Wire", "RPC", "Identity", crypto, logging, nio("NIOCore"), nio("NIOPosix")]),
         tests("StoragePath", ["IMRole", "MsgProxyRole", "MsgWriterRole"] + shared),
-        tests("Suite", ["MartletSuite"]),
+        tests("Suite", ["MartletSuite", "NIOTransport", "Ports", "RPC", "Runtime", logging, nio("NIOPosix")]),
         tests("Ops", ["MartletOps", "MartletSuite", "MySQLStore", "KafkaLog", "Ports", "Wire"]),
         tests(
             "Simulation",

@@ -167,3 +167,16 @@ class MariaDB:
     def __exit__(self, *_):
         self.kill()
         shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def expect_dense(server, *databases):
+    """Seqs without a hole or a double in every conversation, and heads that are where the rows end. Returns the rows."""
+    total = 0
+    for name in databases:
+        wrong = server.sql(
+            "SELECT c.name, c.seq, m.amount, m.most FROM conversations c LEFT JOIN (SELECT conv, count(*) AS amount, "
+            "count(DISTINCT seq) AS seqs, max(seq) AS most FROM messages GROUP BY conv) m ON m.conv = c.no "
+            "WHERE m.amount IS NULL OR m.amount <> c.seq OR m.seqs <> c.seq OR m.most <> c.seq", name)
+        assert not wrong, f"not dense in {name}:\n{wrong}"
+        total += int(server.sql("SELECT count(*) FROM messages", name))
+    return total

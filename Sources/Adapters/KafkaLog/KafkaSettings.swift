@@ -46,7 +46,7 @@ public struct KafkaSettings: Sendable, Equatable {
     ]
 
     /// - Throws: `other` with one sentence when a property is not an operator's to set.
-    func checkProperties() throws(StoreOpenError) {
+    public func checkProperties() throws(StoreOpenError) {
         for name in properties.keys.sorted() where !Self.passed.contains(where: { name.hasPrefix($0) }) {
             throw StoreOpenError(
                 .other, "the Kafka property \(name) cannot be set: Martlet's promises depend on it; remove it")

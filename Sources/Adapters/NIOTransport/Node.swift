@@ -12,6 +12,7 @@ public final class Node: Sendable {
     private struct State {
         var servers: [PeerServer] = []
         var links: [PeerLink] = []
+        var discoveries: [PeerDiscovery] = []
         var stopped = false
     }
 
@@ -62,22 +63,55 @@ public final class Node: Sendable {
         for link in fresh { link.start() }
     }
 
+    /// Keeps a connection to every address behind each of these names from now on. They are looked up again every few
+    /// seconds: new addresses are connected to, those that are gone are not tried again.
+    public func discover(
+        _ names: [PeerAddress], config: DiscoveryConfig = DiscoveryConfig(),
+        resolver: any PeerResolver = SystemResolver()
+    ) {
+        guard !names.isEmpty else { return }
+        state.withLock { state in
+            guard !state.stopped else { return }
+            state.discoveries.append(
+                PeerDiscovery(names, config: config, resolver: resolver, logger: core.logger) { [weak self] action in
+                    switch action {
+                    case .connect(let address): self?.connect(to: [address])
+                    case .letGo(let address): self?.letGo(address)
+                    }
+                })
+        }
+    }
+
+    /// Does not connect to the address again. A connection that is there stays until it ends.
+    func letGo(_ address: PeerAddress) {
+        let link = state.withLock { state -> PeerLink? in
+            guard let place = state.links.firstIndex(where: { $0.address == address }) else { return nil }
+            return state.links.remove(at: place)
+        }
+        link?.letGo()
+    }
+
     /// Gauges of the peers that are connected and authenticated.
     public var peers: [PeerCounters] { core.peers.map(\.counters) }
+
+    /// Where connections are kept to.
+    var links: [PeerAddress] { state.withLock { $0.links.map(\.address) } }
 
     /// Cuts every connection now: the peers' calls here and ours there end as *unknown*; links connect again.
     public func dropConnections() { for peer in core.peers { peer.close() } }
 
     /// Ends listening, links and connections for good.
     public func stop() async {
-        let (servers, links) = state.withLock { state in
+        let (servers, links, discoveries) = state.withLock { state in
             state.stopped = true
             defer {
                 state.servers = []
                 state.links = []
+                state.discoveries = []
             }
-            return (state.servers, state.links)
+            return (state.servers, state.links, state.discoveries)
         }
+        for discovery in discoveries { discovery.stop() }
         for server in servers { await server.stop() }
         for link in links { await link.stop() }
         dropConnections()

@@ -92,6 +92,9 @@ final class PeerLink: Sendable {
         group.next().scheduleTask(in: .milliseconds(Int64(wait))) { self.start() }
     }
 
+    /// The present connection, if there is one, is the last.
+    func letGo() { state.withLock { $0.stopped = true } }
+
     func stop() async {
         let channel = state.withLock { state in
             state.stopped = true

@@ -66,8 +66,9 @@ struct MigrateCommand: ParsableCommand {
 
     private func migrate() throws {
         var targets: [(MySQLLayouts.Family, MySQLConfig)] = []
-        if options.backends.recent != nil { targets.append((.recent, try options.shards())) }
-        if options.backends.relational != nil { targets.append((.relational, try options.relational())) }
+        let databases = try options.backends.settings().mysql
+        if databases.recent != nil { targets.append((.recent, try options.shards())) }
+        if databases.relational != nil { targets.append((.relational, try options.relational())) }
         guard !targets.isEmpty else {
             throw OpsError(.options, "no database is named", cure: "Name --recent, --relational or both, as for `up`")
         }

@@ -31,6 +31,7 @@ struct OpsOptions: ParsableArguments {
         switch error {
         case let error as OpsError: known = error
         case let error as StartError: known = OpsError(error)
+        case let error as ConfigError: known = OpsError(.options, "\(error)", cure: "Correct the file or the options")
         case let error as StoreOpenError: known = OpsError(error)
         case let failure as Failure: known = OpsError(failure)
         default: return error
@@ -41,20 +42,22 @@ struct OpsOptions: ParsableArguments {
 
     /// The shards of the recent store.
     func shards() throws -> MySQLConfig {
-        guard let url = backends.recent else {
+        guard let place = try backends.settings().mysql.recent else {
             throw OpsError(
-                .options, "messages are not said to be in MariaDB", cure: "Name the shards with --recent, as for `up`")
+                .options, "messages are not said to be in MariaDB",
+                cure: "Name the shards with --recent or --config, as for `up`")
         }
-        return try backends.mysql.config(url)
+        return try place.config()
     }
 
     /// The database of users and of the map of the shards.
     func relational() throws -> MySQLConfig {
-        guard let url = backends.relational else {
+        guard let place = try backends.settings().mysql.relational else {
             throw OpsError(
-                .options, "the map of the shards is in the relational database", cure: "Name it with --relational")
+                .options, "the map of the shards is in the relational database",
+                cure: "Name it with --relational or --config")
         }
-        return try backends.mysql.config(url)
+        return try place.config()
     }
 }
 

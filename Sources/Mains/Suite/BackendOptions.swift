@@ -1,8 +1,10 @@
 import ArgumentParser
 
 /// Which backends a deployment is on: the options that every command about one has, `martlet up` and `martlet ops`
-/// alike. Whatever is left out is in the data folder.
+/// alike. Whatever neither they nor the file name is in the data folder.
 public struct BackendOptions: ParsableArguments {
+    @Option(help: "Configuration file (YAML); options beside it win. Deploy/config/martlet.yaml explains every key.")
+    public var config: String?
     @Option(
         help: ArgumentHelp(
             "Where log \"msg\" lives, for example kafka://host:9092,host:9092. Left out: in the data folder. "
@@ -39,21 +41,58 @@ public struct BackendOptions: ParsableArguments {
 
     public init() {}
 
-    /// What is in Redis.
-    public var redis: RedisSettings {
-        var redis = RedisSettings()
-        redis.presence = presence
-        redis.hot = hot
-        redis.passwordFile = redisPasswordFile
-        redis.sentinelPasswordFile = redisSentinelPasswordFile
-        redis.authorities = redisCa
-        redis.certificate = redisCert
-        redis.key = redisKey
-        return redis
+    /// What the file, the environment and these options say together.
+    ///
+    /// - Throws: `ConfigError` with everything that is wrong in the file, `StartError` for an address that is none.
+    public func settings() throws -> SuiteSettings {
+        var options = ConfigOptions()
+        try put(into: &options)
+        return SuiteSettings(try Configuration.load(file: config, options: options))
     }
 
-    /// What is in databases.
-    public var mysql: MySQLSettings {
-        MySQLSettings(recent: recent, relational: relational, passwordFile: mysqlPasswordFile, authorities: mysqlCa)
+    /// The options as values of the configuration's keys.
+    func put(into options: inout ConfigOptions) throws {
+        if let log {
+            // An address says all that there is to say.
+            options.replace(under: "log.kafka")
+            try LogSettings(address: log).set(in: &options, "--log")
+        }
+        for (store, url) in [("presence", presence), ("hot", hot)] {
+            if let url { options.choose(store, "redis", url) }
+            options.set("\(store).redis.password-file", redisPasswordFile, "--redis-password-file")
+            let sentinels = redisSentinelPasswordFile
+            options.set("\(store).redis.sentinel-password-file", sentinels, "--redis-sentinel-password-file")
+            options.set("\(store).redis.tls.authorities", redisCa, "--redis-ca")
+            options.set("\(store).redis.tls.certificate", redisCert, "--redis-cert")
+            options.set("\(store).redis.tls.key", redisKey, "--redis-key")
+        }
+        for (store, url) in [("recent", recent), ("relational", relational)] {
+            if let url { options.choose(store, "mysql", url) }
+            options.set("\(store).mysql.password-file", mysqlPasswordFile, "--mysql-password-file")
+            options.set("\(store).mysql.tls.authorities", mysqlCa, "--mysql-ca")
+        }
+    }
+}
+
+extension ConfigOptions {
+    /// `--STORE URL` puts the store elsewhere than the file says.
+    mutating func choose(_ store: String, _ adapter: String, _ url: String) {
+        set("\(store).adapter", adapter, "--\(store)")
+        set("\(store).\(adapter).url", url, "--\(store)")
+    }
+}
+
+extension LogSettings {
+    func set(in options: inout ConfigOptions, _ option: String) {
+        options.set("log.adapter", "kafka", option)
+        let brokers = brokers.split(separator: ",").map(String.init)
+        options.set("log.kafka.brokers", .list(brokers), option)
+        options.set("log.kafka.topics", topics, option)
+        options.set("log.kafka.development", .flag(development), option)
+        options.set("log.kafka.members", lastingMembers ? "lasting" : "passing", option)
+        options.set("log.kafka.let-go-ms", Int(letGoMS), option)
+        options.set("log.kafka.rebalance-ms", rebalanceMS, option)
+        let pairs = properties.sorted { $0.key < $1.key }.map { ConfigPair(name: $0.key, value: $0.value) }
+        options.set("log.kafka.properties", .pairs(pairs), option)
     }
 }

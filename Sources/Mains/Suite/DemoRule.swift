@@ -19,7 +19,7 @@ enum DemoRule {
     /// The banner's words about a login that is off.
     static func whyOff(host: String) -> String {
         isLoopback(host)
-            ? "off (--no-demo-login)"
+            ? "off, as it is not wanted"
             : "off, as other machines reach \(host); --demo-login lets the demo users in with their passwords"
     }
 }

@@ -66,8 +66,8 @@ struct Listeners: Sendable {
             webFolder: WebFolder.path(), webSocket: .port(webSocketPort, tls: settings.tls != nil),
             tls: settings.tls.map { APITLS(certificatePath: $0.certificate, keyPath: $0.key) }, expectedRoles: roles,
             version: MartletVersion.number,
-            // Through the environment, so that the services of `up --processes` have it too.
-            forwardedHeader: ProcessInfo.processInfo.environment["MARTLET_FORWARDED_HEADER"])
+            forwardedHeader: settings.forwardedHeader
+                ?? ProcessInfo.processInfo.environment["MARTLET_FORWARDED_HEADER"])
         do {
             try await APIServer.start(
                 config: config, directory: wiring.directory, lane: lane, logger: logger
@@ -103,7 +103,8 @@ struct Addresses: Codable, Sendable {
             "", "  Martlet is running.", "", "    chat page   \(http)/",
             settings.demoLogin
                 ? "    log in as   " + users.joined(separator: "    ")
-                : "    demo login  " + DemoRule.whyOff(host: host),
+                : "    demo login  "
+                    + (settings.demoApp ? DemoRule.whyOff(host: host) : "off, as there is no demo app"),
             "    terminal    martlet chat --user alice --to bob\(secure ? " --tls" : "")    "
                 + "(in this folder, another window)",
             "    HTTP API    \(http)/v1    TCP \(host):\(tcpPort)    WebSocket \(host):\(wsPort)/ws"

@@ -5,43 +5,53 @@ import Ports
 import RPC
 import Runtime
 
-/// Which of the stores are in MariaDB or MySQL instead of in the data folder, and how to get there. The password is
-/// named by its file, or part of a URL that nobody else reads.
+/// Which of the stores are in MariaDB or MySQL instead of in the data folder.
 public struct MySQLSettings: Codable, Equatable, Sendable {
-    /// URL of the recent store, its shards with commas (`MySQLConfig.init(url:)` has the form); nil: in the data
-    /// folder.
-    public var recent: String?
-    /// URL of apps, users, the user index and the map of the shards; nil: in the data folder.
-    public var relational: String?
-    /// A file whose first line is the password.
-    public var passwordFile: String?
-    /// PEM file of the authorities that sign the servers' certificates; nil: those of the system.
-    public var authorities: String?
+    /// The recent store and its shards; nil: in the data folder.
+    public var recent: MySQLPlace?
+    /// Apps, users, the user index and the map of the shards; nil: in the data folder.
+    public var relational: MySQLPlace?
 
     /// Buckets of the log, which the map of the shards has to have.
     public static let buckets = 8
+}
+
+/// The databases of one store, and how to get there. The password is named by its file, or stands where nobody else
+/// reads it.
+public struct MySQLPlace: Codable, Equatable, Sendable {
+    /// `MySQLConfig.init(url:)` has the form.
+    public var url: String
+    /// The password, or a file whose first line it is; neither: the one in the URL.
+    public var password: String?
+    public var passwordFile: String?
+    /// PEM file of the authorities that sign the servers' certificates; nil: those of the system.
+    public var authorities: String?
+    /// PEM files of our own certificate and key, for servers that want one.
+    public var certificate: String?
+    public var key: String?
+
+    public init(url: String) { self.url = url }
 
     /// The databases of one store.
     ///
     /// - Throws: `StartError` when the address, or a file that it needs, is none.
-    public func config(_ url: String) throws -> MySQLConfig {
+    public func config() throws -> MySQLConfig {
         guard var config = MySQLConfig(url: url) else {
             throw StartError(
                 "this is no address of a database: \(Self.withoutPassword(url))",
                 cure: "Write mysql://USER[:PASSWORD]@HOST[:PORT]/DATABASE, or mysqls:// for TLS")
         }
-        if let passwordFile {
-            guard let text = try? String(contentsOfFile: passwordFile, encoding: .utf8) else {
-                throw StartError("\(passwordFile) cannot be read", cure: "Put the password of the database into it")
-            }
-            config.password = text.split(whereSeparator: \.isNewline).first.map(String.init) ?? ""
+        if let password { config.password = password }
+        if let passwordFile { config.password = try SecretFile.read(passwordFile, of: "the database") }
+        guard config.tls != nil || [authorities, certificate, key].allSatisfy({ $0 == nil }) else {
+            throw StartError("certificates for a database without TLS", cure: "Write mysqls:// instead of mysql://")
         }
-        if let authorities {
-            guard config.tls != nil else {
-                throw StartError("an authority without TLS", cure: "Write mysqls:// instead of mysql://")
-            }
-            config.tls?.authorities = authorities
+        guard (certificate == nil) == (key == nil) else {
+            throw StartError("a certificate for a database and its key go together", cure: "Name both files")
         }
+        config.tls?.authorities = authorities
+        config.tls?.certificate = certificate
+        config.tls?.key = key
         return config
     }
 
@@ -63,16 +73,16 @@ struct MySQLBackends {
     /// - Parameters:
     ///   - recent, relational: whether this process uses them, if they are in databases at all.
     init(_ settings: MySQLSettings, recent: Bool = true, relational: Bool = true, logger: Logger) throws {
-        let users = try settings.relational.map { try settings.config($0) }
+        let users = try settings.relational.map { try $0.config() }
         if let users, users.addresses.count > 1 {
             throw StartError("the relational store has one database", cure: "Give --relational one address")
         }
         do {
             self.recent =
                 recent
-                ? try settings.recent.map { url in
+                ? try settings.recent.map { place in
                     try MySQLShards(
-                        settings.config(url), map: users, buckets: MySQLSettings.buckets, logger: logger)
+                        place.config(), map: users, buckets: MySQLSettings.buckets, logger: logger)
                 } : nil
             self.relational = relational ? users : nil
             if let config = self.relational { try Self.check(config, logger) }

@@ -49,8 +49,10 @@ public struct OneProcessSuite: Sendable {
             wiring.pushWorker("pushworker-\(index)", on: lane)
         }
         wiring.user("user", on: lanes[0])
-        let caller = RoleCaller(directory: wiring.directory, lane: storage)
-        try await DemoApp(access: access).provide(through: caller)
+        if settings.demoApp {
+            let caller = RoleCaller(directory: wiring.directory, lane: storage)
+            try await DemoApp(access: access).provide(through: caller)
+        }
         let gateway = try await listeners.startGateway(wiring: wiring, group: group, lanes: lanes, name: "login")
         let (tcpPort, wsPort) = (gateway.ports[0], gateway.ports[1])
         wiring.announce(.login, gateway.instances)

@@ -23,7 +23,11 @@ public struct ProcessSuite: Sendable {
         // What is wrong with a database is told once, by this process, and the tables are made before fourteen want to.
         try MySQLBackends(settings.mysql, logger: .init(label: "martlet")).stop()
         let topology = Topology(
-            services: try Topology.plan(counts: settings.counts).flatMap { role, count in
+            // No martlet-store where nothing is its.
+            services: try Topology.plan(counts: settings.counts).filter {
+                !settings.isAllReal || $0.role != Topology.store
+            }.flatMap {
+                role, count in
                 try (1...count).map { .init(name: "\(role)-\($0)", role: role, port: try ports.next()) }
             },
             settings: settings)

@@ -5,15 +5,24 @@ import RPC
 import RedisStore
 import Runtime
 
-/// Which of the stores are in Redis instead of in this process, and how to get there. Secrets are named by their files.
+/// Which of the stores are in Redis instead of in this process.
 public struct RedisSettings: Codable, Equatable, Sendable {
-    /// URL of presence (`RedisConfig.init(url:)` has the forms); nil: in process.
-    public var presence: String?
-    /// URL of the hot store; nil: in process.
-    public var hot: String?
-    /// A file whose first line is the password.
+    /// Nil: in process.
+    public var presence: RedisPlace?
+    public var hot: RedisPlace?
+
+    public init() {}
+}
+
+/// The servers of one store, and how to get there.
+public struct RedisPlace: Codable, Equatable, Sendable {
+    /// `RedisConfig.init(url:)` has the forms.
+    public var url: String
+    /// The password, or a file whose first line it is; neither: the one in the URL.
+    public var password: String?
     public var passwordFile: String?
-    /// A file whose first line is the password of the sentinels; nil: they have none.
+    /// The same of the sentinels; neither: they have none.
+    public var sentinelPassword: String?
     public var sentinelPasswordFile: String?
     /// PEM file of the authorities that sign the servers' certificates; nil: those of the system.
     public var authorities: String?
@@ -21,12 +30,12 @@ public struct RedisSettings: Codable, Equatable, Sendable {
     public var certificate: String?
     public var key: String?
 
-    public init() {}
+    public init(url: String) { self.url = url }
 
     /// The servers of one store.
     ///
     /// - Throws: `StartError` when the address, or a file that it needs, is none.
-    public func config(_ url: String, mayEvict: Bool) throws -> RedisConfig {
+    public func config(mayEvict: Bool) throws -> RedisConfig {
         guard var config = RedisConfig(url: url) else {
             throw StartError(
                 "this is no address of Redis: \(Self.withoutPassword(url))",
@@ -34,8 +43,12 @@ public struct RedisSettings: Codable, Equatable, Sendable {
                     "Write redis://HOST:PORT, rediss:// for TLS, redis+cluster:// or redis+sentinel://HOST:PORT/MASTER")
         }
         config.mayEvict = mayEvict
-        if let passwordFile { config.password = try Self.secret(passwordFile) }
-        if let sentinelPasswordFile { config.sentinelPassword = try Self.secret(sentinelPasswordFile) }
+        if let password { config.password = password }
+        if let passwordFile { config.password = try SecretFile.read(passwordFile, of: "Redis") }
+        config.sentinelPassword = sentinelPassword
+        if let sentinelPasswordFile {
+            config.sentinelPassword = try SecretFile.read(sentinelPasswordFile, of: "the sentinels")
+        }
         if config.username != nil, config.password == nil {
             throw StartError("there is no password for a user of Redis", cure: "Name its file: --redis-password-file")
         }
@@ -50,13 +63,6 @@ public struct RedisSettings: Codable, Equatable, Sendable {
         config.tls?.certificate = certificate
         config.tls?.key = key
         return config
-    }
-
-    private static func secret(_ file: String) throws -> String {
-        guard let text = try? String(contentsOfFile: file, encoding: .utf8) else {
-            throw StartError("\(file) cannot be read", cure: "Put the password of Redis into it")
-        }
-        return text.split(whereSeparator: \.isNewline).first.map(String.init) ?? ""
     }
 
     private static func withoutPassword(_ url: String) -> String {
@@ -76,10 +82,10 @@ struct RedisClients {
     init(_ settings: RedisSettings, logger: Logger) throws {
         // One each, so that a burst of messages does not hold presence up.
         presence = try Self.client(
-            settings.presence.map { try settings.config($0, mayEvict: false) }, RedisPresenceMachine.scripts, group,
+            settings.presence.map { try $0.config(mayEvict: false) }, RedisPresenceMachine.scripts, group,
             logger)
         hot = try Self.client(
-            settings.hot.map { try settings.config($0, mayEvict: true) }, RedisHotMachine.scripts, group, logger)
+            settings.hot.map { try $0.config(mayEvict: true) }, RedisHotMachine.scripts, group, logger)
     }
 
     private static func client(

@@ -7,52 +7,71 @@ import RPC
 import Runtime
 import Wire
 
-/// Which service of which topology a process is.
+/// Which service a process is, of a topology on this machine or of a cluster.
 public struct ServiceOptions: ParsableArguments {
-    @Argument(help: "The service's name in the topology, for example im-1.")
-    public var name: String
+    @Argument(
+        help: ArgumentHelp(
+            "The service's name in the topology, for example im-1. In a cluster the role, or an instance's own name; "
+                + "left out: the executable's role."))
+    public var name: String?
     @Option(help: "The topology file; `martlet up --processes` keeps it in the data folder as topology.json.")
-    public var topology: String
+    public var topology: String?
+    @Option(help: "Configuration file (YAML) of a cluster; Deploy/config/martlet.cluster.yaml is one.")
+    public var config: String?
     @Flag(help: ArgumentHelp("End when standard input does: whoever started this is gone.", visibility: .hidden))
     public var supervised = false
 
     public init() {}
+
+    public func validate() throws {
+        guard (topology == nil) != (config == nil) else {
+            throw ValidationError("give --topology FILE or --config FILE")
+        }
+    }
 
     /// Runs the service until SIGINT or SIGTERM; what keeps it from starting becomes one line and exit code 1.
     ///
     /// - Parameter role: the only one that this process may have; nil for any.
     func run(role: String?, as program: String) async throws {
         StopSignal.ignoreFileLimit()
-        LogSetup.bootstrap(level: .notice)
         do {
-            let found = try Topology.read(topology)
-            guard let service = found.service(named: name) else {
-                throw StartError("the topology has no service \(name)", cure: "Use one of its names")
+            guard let name = name ?? (config == nil ? nil : role) else {
+                throw StartError("which service is not said", cure: "Give its name, for example im-1")
             }
-            if let role, service.role != role {
+            let setup = try setup(name)
+            if let role, setup.role != role {
                 throw StartError(
-                    "\(name) is of the role \(service.role)", cure: "Start it with martlet-\(service.role)")
+                    "\(name) is of the role \(setup.role)", cure: "Start it with martlet-\(setup.role)")
             }
+            LogSetup.bootstrap(level: Logger.Level(rawValue: setup.settings.logLevel) ?? .notice)
             if supervised { ParentWatch.start() }
             // Under a supervisor the folder is the supervisor's.
-            let owns = service.role == Topology.store && !supervised
-            let folder = owns ? try DataFolder(path: found.data) : nil
+            let owns = setup.role == Topology.store && !supervised
+            let folder = owns ? try DataFolder(path: setup.settings.data) : nil
             // And so was the look at the servers; a store that is started again starts with what it finds.
-            if owns { try await RedisClients.check(found.redis ?? RedisSettings()) }
-            try await ServiceProcess(topology: found, service: service).run()
+            if owns { try await RedisClients.check(setup.settings.redis) }
+            try await ServiceProcess(setup: setup).run()
             withExtendedLifetime(folder) {}
-        } catch let error as StartError {
-            FileHandle.standardError.write(Data("\(program): \(error)\n".utf8))
-            throw ExitCode(1)
+        } catch {
+            try StartFailure.tell(error, by: program)
         }
+    }
+
+    private func setup(_ name: String) throws -> ServiceSetup {
+        guard let topology else { return try ServiceSetup(try Configuration.load(file: config), name) }
+        let found = try Topology.read(topology)
+        guard let service = found.service(named: name) else {
+            throw StartError("the topology has no service \(name)", cure: "Use one of its names")
+        }
+        return try ServiceSetup(found, service)
     }
 }
 
 /// `martlet serve NAME`: any service of a topology; what the supervisor starts when it was given no executables.
 public struct ServeCommand: AsyncParsableCommand {
     public static let configuration = CommandConfiguration(
-        commandName: "serve", abstract: "Run one service of a topology (started by `martlet up --processes`).",
-        shouldDisplay: false)
+        commandName: "serve", abstract: "Run one service of a topology or of a cluster.",
+        discussion: "`martlet serve login --config FILE` is what the executable martlet-login does.")
 
     @OptionGroup public var options: ServiceOptions
 
@@ -106,121 +125,6 @@ extension ServiceExecutable {
     }
 
     public func run() async throws { try await options.run(role: Self.role, as: "martlet-\(Self.role)") }
-}
-
-/// One service as a process of its own: its roles on one lane, its node among the others.
-struct ServiceProcess: Sendable {
-    let topology: Topology
-    let service: Topology.Service
-    /// Longest wait for the log when a consumer leaves its group.
-    private static let leaveMS: UInt32 = 1000
-    /// The log that a role uses, where the logs are not the store's.
-    private static let logs = ["msgproxy": "msg", "msgwriter": "msg", "pushproxy": "push", "pushserver": "push"]
-
-    func run() async throws {
-        let access = try DemoAccess.load(folder: topology.data)
-        let fault = try topology.fault.map(InjectedFaults.init(named:)) ?? InjectedFaults()
-        let wiring = Wiring(logger: Logger(label: service.name), faults: fault)
-        let group = MultiThreadedEventLoopGroup(numberOfThreads: 1)
-        let lane = Lane(name: service.name, loop: group.next())
-        let node = try Node(
-            directory: wiring.directory, hosted: { wiring.hostedRoles }, secret: access.clusterSecret, group: group,
-            logger: wiring.logger)
-        let stores = try host(on: wiring, lane: lane)
-        let kafka = try topology.log.flatMap { address in
-            try Self.logs[service.role].map {
-                try KafkaLogs(address, logs: [$0], on: wiring, lane: lane, instance: service.name)
-            }
-        }
-        let databases = try hostDatabases(on: wiring, lane: lane)
-        do {
-            try await node.listen(host: "127.0.0.1", port: service.port)
-        } catch {
-            throw StartError("port \(service.port) cannot be listened on (\(error))", cure: "Start the suite again")
-        }
-        node.connect(to: topology.peers(of: service).map { PeerAddress(host: "127.0.0.1", port: $0) })
-        try await serve(wiring: wiring, access: access, group: group, lane: lane)
-        await node.stop()
-        kafka?.stop()
-        await stores?.stop()
-        databases?.stop()
-        try await group.shutdownGracefully()
-    }
-
-    /// Puts the service's role on the lane; the store's roles have lanes of their own.
-    private func host(on wiring: Wiring, lane: Lane) throws -> EmbeddedStores? {
-        let name = service.name
-        switch service.role {
-        case Topology.store:
-            let stores = try EmbeddedStores(
-                folder: topology.data, files: wiring.faults.files, pushLog: .folder,
-                redis: try RedisClients(topology.redis ?? RedisSettings(), logger: wiring.logger),
-                mysql: topology.mysql ?? MySQLSettings(), hostsDatabases: false, logger: wiring.logger)
-            let logs: Set<String> = topology.log == nil ? ["msg", "push"] : []
-            stores.host(on: wiring, storage: Lane.thread(name: "storage"), logs: logs)
-            return stores
-        case "msgproxy": wiring.msgProxy(name, on: lane)
-        case "pushproxy": wiring.pushProxy(name, on: lane)
-        case "msgreader": wiring.msgReader(name, on: lane)
-        case "user": wiring.user(name, on: lane)
-        case "online": wiring.online(name, on: lane)
-        case "route": wiring.route(name, on: lane)
-        case "msgwriter": wiring.msgWriter(name, on: lane, apart: topology.mysql?.recent != nil)
-        case "pushworker": wiring.pushWorker(name, on: lane)
-        case "pushserver": wiring.pushServer(name, on: lane)
-        case "im": wiring.im(name, on: lane)
-        case "login", "api": break
-        default:
-            throw StartError("there is no service \(service.role)", cure: "Correct the topology file")
-        }
-        return nil
-    }
-
-    /// Databases are shared by nature: whoever needs one has its own connections, on the port role's name in its own
-    /// process.
-    private func hostDatabases(on wiring: Wiring, lane: Lane) throws -> MySQLBackends? {
-        guard let settings = topology.mysql else { return nil }
-        let usesRecent = ["msgwriter", "msgreader"].contains(service.role)
-        let usesUsers = service.role == "user"
-        guard usesRecent || usesUsers else { return nil }
-        let databases = try MySQLBackends(
-            settings, recent: usesRecent, relational: usesUsers, logger: wiring.logger)
-        if let shards = databases.recent { wiring.host(shards, "recent@\(service.name)", on: lane) }
-        databases.hostUsers(on: wiring, prefix: "\(service.name)-")
-        return databases
-    }
-
-    /// Login and API listen for clients; the others only wait for the end.
-    private func serve(
-        wiring: Wiring, access: DemoAccess, group: MultiThreadedEventLoopGroup, lane: Lane
-    ) async throws {
-        let listeners = Listeners(settings: topology.settings, access: access, logger: wiring.logger)
-        switch service.role {
-        case "login":
-            let gateway = try await listeners.startGateway(
-                wiring: wiring, group: group, lanes: [lane], name: service.name)
-            wiring.announce(.login, gateway.instances)
-            await StopSignal.wait()
-            try await gateway.shutdown()
-        case "api":
-            try await DemoApp(access: access).provide(
-                through: RoleCaller(directory: wiring.directory, lane: lane))
-            let port = topology.webSocketPort
-            try await listeners.serveHTTP(
-                expecting: ["route", "user", "online"], webSocketPort: port, wiring: wiring, lane: lane
-            ) { _ in
-                _ = FileManager.default.createFile(atPath: topology.apiReadyPath, contents: Data())
-                await StopSignal.wait()
-            }
-        case "msgwriter", "pushserver":
-            await StopSignal.wait()
-            // Its partitions move at once. When the log does not answer they move when it misses us.
-            let member = Address.instance(RoleName(rawValue: service.role), service.name)
-            let caller = RoleCaller(directory: wiring.directory, lane: lane)
-            _ = await caller.call(member, .logLeave(LogLeave()), timeoutMS: Self.leaveMS)
-        default: await StopSignal.wait()
-        }
-    }
 }
 
 /// Ends this process when its supervisor is gone, which holds the other end of standard input.

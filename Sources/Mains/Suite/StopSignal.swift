@@ -59,6 +59,25 @@ enum PortProbe {
         return (Int(in_port_t(bigEndian: address.sin_port)), probe.socket)
     }
 
+    /// A connected socket whose reads and writes give up after some seconds; nil: nobody is there. IPv4 addresses only.
+    static func link(host: String, port: Int, seconds: Int) -> Int32? {
+        guard var address = address(host: host, port: port) else { return nil }
+        let made = socket(AF_INET, Int32(SOCK_STREAM.rawValue), 0)
+        guard made >= 0 else { return nil }
+        var patience = timeval(tv_sec: seconds, tv_usec: 0)
+        for option in [SO_RCVTIMEO, SO_SNDTIMEO] {
+            setsockopt(made, SOL_SOCKET, option, &patience, socklen_t(MemoryLayout<timeval>.size))
+        }
+        let connected = withUnsafePointer(to: &address) { pointer in
+            pointer.withMemoryRebound(to: sockaddr.self, capacity: 1) {
+                connect(made, $0, socklen_t(MemoryLayout<sockaddr_in>.size))
+            }
+        }
+        if connected == 0 { return made }
+        close(made)
+        return nil
+    }
+
     /// Whether somebody accepts connections there.
     static func isListening(host: String, port: Int) -> Bool {
         let probe = socket(AF_INET, Int32(SOCK_STREAM.rawValue), 0)

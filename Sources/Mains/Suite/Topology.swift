@@ -26,11 +26,17 @@ public struct Topology: Codable, Equatable, Sendable {
     /// Which stores martlet-store has in Redis.
     public var redis: RedisSettings?
     /// Where the logs live; nil: in the data folder, served by martlet-store.
-    public var log: String?
+    public var log: LogSettings?
     /// Which stores are in databases; whoever needs one talks to it itself.
     public var mysql: MySQLSettings?
     /// For tests of the checker only.
     public var fault: String?
+    /// Left out: true.
+    public var demoApp: Bool?
+    /// Left out: notice.
+    public var logLevel: String?
+    /// The proxy's header with the clients' addresses.
+    public var forwardedHeader: String?
 
     init(services: [Service], settings: SuiteSettings) {
         self.services = services
@@ -46,15 +52,24 @@ public struct Topology: Codable, Equatable, Sendable {
         log = settings.log
         mysql = settings.mysql
         fault = settings.faultName
+        demoApp = settings.demoApp
+        logLevel = settings.logLevel
+        forwardedHeader = settings.forwardedHeader
     }
 
     /// What the listening services need to know.
     var settings: SuiteSettings {
-        SuiteSettings(
+        var settings = SuiteSettings(
             data: data, host: host, httpPort: httpPort, webSocketPort: webSocketPort, tcpPort: tcpPort,
             rpcPort: 0, tls: tlsCertificate.flatMap { certificate in tlsKey.map { (certificate, $0) } },
-            demoLogin: demoLogin, loops: 1, log: log, faultName: fault,
-            fault: (try? fault.map(InjectedFaults.init(named:))) ?? InjectedFaults())
+            demoLogin: demoLogin, loops: 1)
+        settings.log = log
+        settings.faultName = fault
+        settings.fault = (try? fault.map(InjectedFaults.init(named:))) ?? InjectedFaults()
+        settings.demoApp = demoApp ?? true
+        settings.logLevel = logLevel ?? settings.logLevel
+        settings.forwardedHeader = forwardedHeader
+        return settings
     }
 
     /// Made by API when it serves: the supervisor waits for it.
@@ -94,11 +109,16 @@ public struct Topology: Codable, Equatable, Sendable {
         "login": ["route", "online", "user"],
     ]
 
+    /// The same over these stores: martlet-store is there only where something is in a data folder.
+    static func needs(of role: String, _ settings: SuiteSettings) -> [String] {
+        (needs[role] ?? []).filter { $0 != store || !settings.isAllReal }
+    }
+
     public func service(named name: String) -> Service? { services.first { $0.name == name } }
 
     /// The ports that a service connects to.
     public func peers(of service: Service) -> [Int] {
-        let wanted = Self.needs[service.role] ?? []
+        let wanted = Self.needs(of: service.role, settings)
         return services.filter { wanted.contains($0.role) && $0.name != service.name }.map(\.port)
     }
 

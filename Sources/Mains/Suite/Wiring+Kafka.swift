@@ -10,11 +10,12 @@ struct KafkaLogs {
     private let logs: [KafkaLog]
 
     /// Opens the named logs and puts them on the lane of the roles that use them. Blocks until the brokers were asked.
-    init(_ address: String, logs names: [String], on wiring: Wiring, lane: Lane, instance: String) throws {
+    init(_ settings: LogSettings, logs names: [String], on wiring: Wiring, lane: Lane, instance: String) throws {
         var logs: [KafkaLog] = []
         for name in names {
+            let settings = try settings.kafka(name)
             do {
-                let log = try KafkaLog.open(try KafkaSettings.parse(address, log: name), logger: wiring.logger)
+                let log = try KafkaLog.open(settings, logger: wiring.logger)
                 if name == "push" {
                     try Self.host(KafkaPushLogMachine(log.machine()), log, on: wiring, lane: lane, instance: instance)
                 } else {

@@ -40,9 +40,12 @@ final class Wiring: Sendable {
     }
 
     /// The same of a machine over Redis.
-    func host<Machine: RoleMachine>(_ machine: Machine, _ instance: String, on lane: Lane, _ client: RedisClient)
-    where Machine.Input == RedisResponse, Machine.Output == RedisRequest {
-        hosted.withLock { $0.append((Machine.role, instance)) }
+    ///
+    /// - Parameter announced: whether other processes may call it.
+    func host<Machine: RoleMachine>(
+        _ machine: Machine, _ instance: String, on lane: Lane, _ client: RedisClient, announced: Bool = true
+    ) where Machine.Input == RedisResponse, Machine.Output == RedisRequest {
+        if announced { hosted.withLock { $0.append((Machine.role, instance)) } }
         RedisHost.start(
             machine, instance: instance, lane: lane, directory: directory, client: client, logger: logger)
     }

@@ -23,7 +23,7 @@ struct Martlet: AsyncParsableCommand {
         version: MartletVersion.text,
         subcommands: [
             UpCommand.self, ChatCommand.self, CheckCommand.self, BenchCommand.self, OpsCommand.self,
-            VersionCommand.self, ServeCommand.self,
+            VersionCommand.self, ServeCommand.self, ConfigCommand.self, HealthCommand.self, DoctorCommand.self,
         ])
 }
 

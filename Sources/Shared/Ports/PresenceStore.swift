@@ -52,6 +52,14 @@ public protocol TokenEpochs: AnyObject, Sendable {
     func epochs(_ users: [UserKey]) throws(Failure) -> [UInt64]
     /// Max-merges; durable on return.
     func raise(_ items: [RevokeItem]) throws(Failure)
+    /// What is at hand without waiting for anybody, for those who only look; 0 where nothing is known.
+    func known(_ users: [UserKey]) -> [UInt64]
+}
+
+extension TokenEpochs {
+    public func known(_ users: [UserKey]) -> [UInt64] {
+        (try? epochs(users)) ?? Array(repeating: 0, count: users.count)
+    }
 }
 
 extension Registration {

@@ -14,23 +14,10 @@ import tempfile
 import time
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
-from backends import MariaDB, Redis
+from backends import MariaDB, Redis, expect_dense
 from harness import MARTLET, Suite, expect_clean, finish_check, ops, summary
 
 SECONDS = os.environ.get("MARTLET_CHECK_SECONDS", "20")
-
-
-def expect_dense(server, *databases):
-    """Seqs without a hole or a double in every conversation, and heads that are where the rows end. Returns the rows."""
-    total = 0
-    for name in databases:
-        wrong = server.sql(
-            "SELECT c.name, c.seq, m.amount, m.most FROM conversations c LEFT JOIN (SELECT conv, count(*) AS amount, "
-            "count(DISTINCT seq) AS seqs, max(seq) AS most FROM messages GROUP BY conv) m ON m.conv = c.no "
-            "WHERE m.amount IS NULL OR m.amount <> c.seq OR m.seqs <> c.seq OR m.most <> c.seq", name)
-        assert not wrong, f"not dense in {name}:\n{wrong}"
-        total += int(server.sql("SELECT count(*) FROM messages", name))
-    return total
 
 
 def one_process(server):

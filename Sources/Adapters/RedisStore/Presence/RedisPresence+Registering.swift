@@ -11,7 +11,7 @@ extension RedisPresenceMachine {
     mutating func register(
         _ id: CallID, _ wanted: [Registration], _ deadline: UInt64, _ now: Instant
     ) throws(Failure) -> [Action] {
-        let epochs = try known(wanted.map { Self.key($0.appID, $0.userID) })
+        let epochs = try epochs(wanted.map { Self.key($0.appID, $0.userID) })
         var results = [RegisterResult](repeating: RegisterResult(), count: wanted.count)
         for (index, item) in wanted.enumerated()
         where item.userID.isEmpty || item.sessionID.isEmpty || item.loginID.isEmpty {
@@ -127,7 +127,8 @@ extension RedisPresenceMachine {
     mutating func lookUp(
         _ id: CallID, _ users: [UserKey], _ deadline: UInt64, _ now: Instant
     ) throws(Failure) -> [Action] {
-        let epochs = try known(users)
+        // Pushes must not wait for a database that only revoking needs; Redis has the epochs too.
+        let epochs = known(users)
         let parts = parts(users.map { ($0.appID, $0.userID) })
         let commands = parts.map { part in
             var command = command(PresenceScripts.lookup, part.partition, now)

@@ -152,7 +152,9 @@ public struct RedisPresenceMachine: RoleMachine {
         return [.reply(id, .done(done))]
     }
 
-    func known(_ users: [UserKey]) throws(Failure) -> [UInt64] { try tokens.epochs(users) }
+    func epochs(_ users: [UserKey]) throws(Failure) -> [UInt64] { try tokens.epochs(users) }
+
+    func known(_ users: [UserKey]) -> [UInt64] { tokens.known(users) }
 
     // MARK: unregistering
 

@@ -39,15 +39,16 @@ struct StorageBench: AsyncParsableCommand {
         guard (1...32_768).contains(bytes) else { throw ValidationError("--bytes must be between 1 and 32768") }
         guard (1...3600).contains(seconds) else { throw ValidationError("--seconds must be between 1 and 3600") }
         guard (1...64).contains(depth) else { throw ValidationError("--depth must be between 1 and 64") }
-        guard backends.recent != nil else { throw ValidationError("--recent says where the rows are counted") }
     }
 
     func run() async throws {
         try options.tell {
             let config: MySQLConfig
             do {
-                guard let url = backends.recent else { throw BenchError("--recent says where the rows are counted") }
-                config = try backends.mysql.config(url)
+                guard let recent = try backends.settings().mysql.recent else {
+                    throw BenchError("--recent says where the rows are counted")
+                }
+                config = try recent.config()
             } catch let error as StartError { throw BenchError("\(error)") }
             let plan = ChatPlan(pairs: pairs, bytes: bytes, seconds: seconds, depth: depth)
             let parts = try PartProcesses.read(pidsFile: pids, named: part, others: options.pid)

@@ -30,7 +30,7 @@ struct DeadLetterSource: ParsableArguments {
     struct Found { var shard: Int; var letter: DeadLetter }
 
     func letters(_ options: OpsOptions) throws -> [Found] {
-        guard options.backends.recent != nil else { return try embedded() }
+        guard try options.backends.settings().mysql.recent != nil else { return try embedded() }
         let survey = ShardSurvey(try options.shards())
         var found: [Found] = []
         for number in 0..<survey.shards {

@@ -46,7 +46,8 @@ struct ShardsList: ParsableCommand {
 
     private func list() throws {
         let survey = ShardSurvey(try options.shards())
-        let map = options.backends.relational == nil ? nil : try ShardMaps.read(try options.relational())
+        let isMapped = try options.backends.settings().mysql.relational != nil
+        let map = isMapped ? try ShardMaps.read(try options.relational()) : nil
         var shards: [Shard] = []
         for number in 0..<survey.shards {
             let buckets = try survey.holdings(of: number).map { held in

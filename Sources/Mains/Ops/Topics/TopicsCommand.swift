@@ -18,11 +18,12 @@ enum Logs {
     ///
     /// - Throws: `options` when no log is said to be in Kafka.
     static func settings(_ options: OpsOptions, only: String?) throws -> [(settings: KafkaSettings, group: String)] {
-        guard let address = options.backends.log else {
-            throw OpsError(.options, "the logs are not said to be in Kafka", cure: "Name them with --log, as for `up`")
+        guard let place = try options.backends.settings().log else {
+            throw OpsError(
+                .options, "the logs are not said to be in Kafka", cure: "Name them with --log or --config, as for `up`")
         }
         return try all.filter { only == nil || $0.log == only }.map { log, group in
-            var settings = try KafkaSettings.parse(address, log: log)
+            var settings = try place.kafka(log)
             settings.partitions = UInt32(MySQLSettings.buckets)
             return (settings, group)
         }

@@ -24,8 +24,8 @@ struct VerifyCommand: AsyncParsableCommand {
         try await options.run {
             let survey = ShardSurvey(try options.shards())
             var tiers: [any ComparedTier] = []
-            if let url = options.backends.hot {
-                tiers.append(try await HotTier(try options.backends.redis.config(url, mayEvict: true)))
+            if let hot = try options.backends.settings().redis.hot {
+                tiers.append(try await HotTier(try hot.config(mayEvict: true)))
             }
             var verify = Verify(survey: survey, tiers: tiers, limit: limit)
             do {
