@@ -27,7 +27,8 @@ public struct HealthCommand: ParsableCommand {
                 throw StartError("there is no port to ask", cure: "Write cluster.health-port: 7791")
             }
             let host = apart ? cluster.listen : settings.host
-            let answer = Self.ask(host == "0.0.0.0" ? "127.0.0.1" : host, port, isTLS: !apart && settings.tls != nil)
+            let answer = Self.ask(
+                ["0.0.0.0", "::"].contains(host) ? "127.0.0.1" : host, port, isTLS: !apart && settings.tls != nil)
             FileHandle.standardOutput.write(Data("\(answer.words)\n".utf8))
             guard answer.isReady else { throw ExitCode(1) }
         } catch let code as ExitCode {

@@ -10,7 +10,7 @@ import Wire
 /// What was read is believed for a second. Another process may raise an epoch in that time; it tells Redis, which has
 /// the last word, so a revoked token could only pass here if Redis came back empty within that very second.
 ///
-/// Isolation: one thread's; `epochs` and `raise` block it, for three seconds at most while the database is away.
+/// Isolation: one thread's; `epochs` and `raise` block it, for a few seconds at most while the database is away.
 public final class MySQLTokenEpochs: TokenEpochs, @unchecked Sendable {
     // @unchecked: confined to the lane of the machine in front of it.
     private struct Known: Sendable {
