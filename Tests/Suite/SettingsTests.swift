@@ -32,6 +32,21 @@ import Testing
         }
     }
 
+    /// Every process reads what the supervisor was told out of the topology.
+    @Test func theTopologyKeepsWhereTheStoresAre() throws {
+        let options = [
+            "--log", "kafka://a:1?development=true", "--presence", "redis://b:2", "--hot", "redis://c:3",
+            "--recent", "mysql://u:p@d:4/one", "--relational", "mysql://u:p@e:5/two",
+        ]
+        let settings = try BackendOptions.parse(options).settings()
+        #expect(settings.isAllReal)
+        let data = try JSONEncoder().encode(Topology(services: [], settings: settings))
+        let kept = try JSONDecoder().decode(Topology.self, from: data).settings
+        #expect(kept.isAllReal && kept.log == settings.log)
+        #expect(kept.redis == settings.redis && kept.mysql == settings.mysql)
+        #expect(kept.mysql.recent?.url == "mysql://u:p@d:4/one" && kept.redis.hot?.url == "redis://c:3")
+    }
+
     @Test func servicesAreCounted() throws {
         let up = try UpCommand.parse(["--processes", "--count", "msgwriter=4", "--count", "im=2"])
         #expect(up.count.map(\.role) == ["msgwriter", "im"] && up.count.map(\.number) == [4, 2])

@@ -64,6 +64,8 @@ public struct Topology: Codable, Equatable, Sendable {
             rpcPort: 0, tls: tlsCertificate.flatMap { certificate in tlsKey.map { (certificate, $0) } },
             demoLogin: demoLogin, loops: 1)
         settings.log = log
+        settings.redis = redis ?? RedisSettings()
+        settings.mysql = mysql ?? MySQLSettings()
         settings.faultName = fault
         settings.fault = (try? fault.map(InjectedFaults.init(named:))) ?? InjectedFaults()
         settings.demoApp = demoApp ?? true
