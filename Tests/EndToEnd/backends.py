@@ -11,9 +11,6 @@ import time
 
 # Debian keeps mariadbd there.
 os.environ["PATH"] += ":/usr/sbin"
-# What noida-db needs and Kafka does not (decision 0009): time before a partition is let go; and when its answer to a
-# newcomer is lost all the same, on a slow machine, the group stands no longer than the checker waits.
-KAFKA_OPTIONS = "development=true&let-go-ms=250&rebalance-ms=12000"
 
 
 def free_port():
@@ -78,6 +75,12 @@ class Redis:
 class Kafka:
     """A server of Kafka's protocol over a folder that survives its restarts."""
 
+    # What noida-db needs and Kafka does not (decision 0009): time before a partition is let go; and when its answer to a
+    # newcomer is lost all the same, on a slow machine, the group stands no longer than the checker waits.
+    LET_GO_MS = 250
+    REBALANCE_MS = 12000
+    OPTIONS = f"development=true&let-go-ms={LET_GO_MS}&rebalance-ms={REBALANCE_MS}"
+
     def __init__(self):
         # The program itself; installed by kafka/install.sh when the caller did not say where it is.
         self.program = os.environ.get("MARTLET_KAFKA_SERVER") or subprocess.run(
@@ -89,7 +92,7 @@ class Kafka:
 
     def address(self, topics, port=None):
         """Each suite has topics of its own, and so groups of its own."""
-        return f"kafka://127.0.0.1:{port or self.port}?{KAFKA_OPTIONS}&topics={topics}-"
+        return f"kafka://127.0.0.1:{port or self.port}?{self.OPTIONS}&topics={topics}-"
 
     def start(self):
         self.process = subprocess.Popen(

@@ -67,7 +67,7 @@ def unused_port():
 
 def main():
     switched(on=True, says="log in as", says_not="demo login")
-    switched("--no-demo-login", on=False, says="demo login  off (--no-demo-login)", says_not="log in as")
+    switched("--no-demo-login", on=False, says="demo login  off, as it is not wanted", says_not="log in as")
     # Listens everywhere for a moment, with the demo login off; that is what is tested.
     switched("--host", "0.0.0.0", on=False, says="demo login  off, as other machines reach 0.0.0.0", says_not="log in as")
     mended_files()

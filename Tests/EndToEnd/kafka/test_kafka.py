@@ -11,7 +11,7 @@ import tempfile
 import time
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
-from backends import KAFKA_OPTIONS, Kafka
+from backends import Kafka
 from harness import MARTLET, ROOT, Suite, expect_clean, finish_check, ops, summary
 from relay import Relay
 
@@ -138,7 +138,7 @@ def verified(kafka):
     command = [
         str(ROOT / "Deploy" / "verify-kafka.sh"), "--brokers", f"127.0.0.1:{relay.port}", "--names", "only",
         "--kill", f"test $BROKER = only && touch '{relay.held}' && sleep 0.3 && kill $(cat '{pid}') && sleep 0.5 "
-        f"&& rm '{relay.held}'", "--start", start, "--options", KAFKA_OPTIONS,
+        f"&& rm '{relay.held}'", "--start", start, "--options", Kafka.OPTIONS,
         "--topics", "verify-", "--down", "3", "--users", "6", "--martlet", MARTLET]
     try:
         result = subprocess.run(command, capture_output=True, text=True, timeout=120)
