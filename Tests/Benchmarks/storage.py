@@ -247,7 +247,7 @@ def wanted(result):
     yield from ((f"writers {number} {name}", found[name]) for number, found in result["writers"].items()
                 for name in ("stored_per_s", "all_cpu_s_per_million", "acked"))
     services = {"msgproxy", "msgwriter", "msgreader", "login", "im", "route", "user", "online", "pushproxy", "pushserver",
-                "pushworker", "store", "api", "kafka", "mariadb", "redis-hot", "redis-presence", "generator"}
+                "pushworker", "api", "kafka", "mariadb", "redis-hot", "redis-presence", "generator"}
     for number, found in result["writers"].items():
         missing = services - set(found["cpu_s_per_million"])
         yield f"writers {number} CPU of {missing or 'all'}", not missing

@@ -185,8 +185,9 @@ def verified(server):
     """The tiers agree while people chat; a row that is changed behind everybody's back is named, wherever it is."""
     server.make("same_users", "same0", "same1")
     with Redis() as redis:
-        where = ["--recent", server.url("same0", "same1"), "--hot", redis.url]
-        with Suite(*where, "--relational", server.url("same_users")) as suite:
+        databases = ["--recent", server.url("same0", "same1"), "--relational", server.url("same_users")]
+        where = [*databases, "--hot", redis.url]
+        with Suite(*where) as suite:
             running = suite.check("--users", "20", "--seconds", "5", "--seed", "10", background=True)
             for _ in range(3):
                 time.sleep(1)
@@ -213,7 +214,7 @@ def verified(server):
 
 def dead_letters(server):
     server.sql("INSERT INTO dead_letters VALUES(5, 17, 0, 'no record')", "move1")
-    where = ["--recent", server.url("move0", "move1")]
+    where = ["--recent", server.url("move0", "move1"), "--relational", server.url("move_users")]
     [letter] = ops("dead-letters", "list", *where)
     assert (letter["shard"], letter["bucket"], letter["offset"]) == (1, 5, 17), letter
     assert base64.b64decode(letter["bytes"]) == b"no record", letter

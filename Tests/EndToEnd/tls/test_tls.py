@@ -4,6 +4,7 @@ import ssl
 import subprocess
 import sys
 import tempfile
+import time
 import urllib.error
 import urllib.request
 
@@ -60,8 +61,16 @@ def chats(suite, trusted, other):
 def api(suite, trusted):
     port = suite.ports["http"]
     context = ssl.create_default_context(cafile=trusted)
-    with urllib.request.urlopen(f"https://localhost:{port}/health", timeout=20, context=context) as answer:
-        assert answer.status == 200
+    # 503 until the services behind the API are there, which other processes may take a moment to be.
+    end = time.monotonic() + 10
+    while True:
+        try:
+            with urllib.request.urlopen(f"https://localhost:{port}/health", timeout=20, context=context) as answer:
+                assert answer.status == 200
+            break
+        except urllib.error.HTTPError as error:
+            assert error.code == 503 and time.monotonic() < end, error
+            time.sleep(0.2)
     try:
         urllib.request.urlopen(f"http://localhost:{port}/health", timeout=20)
         raise AssertionError("HTTP without TLS was answered")
